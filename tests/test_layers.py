@@ -18,8 +18,9 @@ PACKAGE = ROOT / "nbgrid"
 
 LAYERS = (
     "errors typing",
-    "knee notebook config parameters outputs",
-    "states grid template",
+    "strictyaml knee notebook config source outputs elbow",
+    "parameters options",
+    "states grid template executed",
     "stores database executors engines",
     "collection execute",
     "plot report track",

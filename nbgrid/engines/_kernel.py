@@ -1,0 +1,339 @@
+"""
+The `kernel` engine: an ordinary Jupyter kernel of any language for each notebook, driven with nbclient.
+
+nbclient's own set-up is not used: it installs signal handlers on the event loop, picks tcp ports that another kernel can
+take before they are bound, polls for a dead kernel once a second, and does not interrupt a cell that ran out of time.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from nbgrid import notebook as notebooks
+from nbgrid.engines import _processes, _status
+from nbgrid.engines.base import CellEvent, ExecutionSpec, OnEvent, Outcome
+from nbgrid.states import Reason, TaskState
+from nbgrid.typing import Notebook
+
+# The longest path of a Unix socket that every system takes, less the number that jupyter_client appends.
+_LONGEST_SOCKET = 100
+# How long a cell that was interrupted may take to say so, how long a kernel may take to leave, and a tree to end.
+_INTERRUPT_SECONDS, _SHUTDOWN_SECONDS, _TERMINATE_SECONDS = 3.0, 3.0, 1.0
+# What a kernel that died had sent before is read for so long.
+_DRAIN_SECONDS = 0.3
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+# Asked of a Python kernel when the notebook has ended; it names nothing in the user's namespace.
+_PROBE = (
+    "(lambda m: __import__('json').dumps(["
+    "{n: v for n, v in ((n, getattr(x, '__version__', None)) for n, x in list(m.items()) if '.' not in n"
+    " and 'site-packages' in (getattr(x, '__file__', None) or '')) if isinstance(v, str)},"
+    " list(getattr(m.get('nbgrid.kmeans'), 'compiled_kernels', list)())]))(__import__('sys').modules)"
+)
+
+
+class KernelEngine:
+    """Starts a Jupyter kernel for each notebook, in a session of its own, and ends its whole process tree."""
+
+    @property
+    def name(self) -> str:
+        """`kernel`."""
+        return "kernel"
+
+    async def execute(self, notebook: Notebook, spec: ExecutionSpec, on_event: OnEvent) -> Outcome:
+        """Execute *notebook* as `Engine.execute` says."""
+        with tempfile.TemporaryDirectory(prefix="nbgrid-", ignore_cleanup_errors=True) as folder:
+            return await _Execution(notebook, spec, on_event, Path(folder)).run()
+
+
+class _End(Exception):  # noqa: N818  no error: it carries the outcome out of the loop over cells
+    """The notebook has come to an end before its last cell."""
+
+    def __init__(self, state: TaskState, reason: Reason | None) -> None:
+        super().__init__(state, reason)
+        self.state, self.reason = state, reason
+
+
+class _Execution:
+    """One notebook in one kernel."""
+
+    def __init__(self, notebook: Notebook, spec: ExecutionSpec, on_event: OnEvent, folder: Path) -> None:
+        import nbformat
+
+        self.notebook, self.spec, self.on_event, self.folder = notebook, spec, on_event, folder
+        _status.reset(notebook)
+        self.node = nbformat.from_dict(notebook)
+        self.process: Any = None
+        self.manager: Any = None
+        self.channels: Any = None
+        self.client: Any = None
+        self.exit: asyncio.Task[None] | None = None
+        self.watch: asyncio.Task[None] | None = None
+        self.peak = 0
+        self.over_memory = False
+        self.is_idle = False
+
+    async def run(self) -> Outcome:
+        versions: dict[str, str] = {}
+        compiled: tuple[str, ...] = ()
+        try:
+            await self._start()
+            await self._cells()
+            state, reason = TaskState.FINISHED, None
+        except _End as end:
+            state, reason = end.state, end.reason
+        except asyncio.CancelledError:
+            state, reason = TaskState.ABORTED, Reason("request", "aborted while it ran")
+        finally:
+            if self.is_idle:
+                versions, compiled = await self._probe()
+            await self._close()
+            self.notebook["cells"], self.notebook["metadata"] = self.node["cells"], self.node["metadata"]
+        return Outcome(
+            state=state, reason=reason, peak_memory=self.peak or None, versions=versions, compiled=compiled
+        )  # fmt: skip
+
+    # -- starting ---------------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        from jupyter_client.manager import AsyncKernelManager
+        from nbclient import NotebookClient
+
+        manager: Any = AsyncKernelManager(kernel_name=self.spec.kernel)
+        manager.connection_file = str(self.folder / "kernel.json")
+        if sys.platform != "win32" and len(str(self.folder)) <= _LONGEST_SOCKET - len("/k-5"):
+            manager.transport, manager.ip = "ipc", str(self.folder / "k")
+        self.manager = manager
+        history = ["--HistoryManager.hist_file=:memory:"] if _is_ipykernel(manager.kernel_spec.argv) else []
+        with (self.folder / "log").open("wb") as log:
+            await self._launch(extra_arguments=history, stdout=log, stderr=log)
+        self.process = manager.provisioner.process
+        self.exit = asyncio.create_task(_processes.wait_for_exit(self.process))
+        self.watch = asyncio.create_task(self._watch_memory())
+        self.channels = manager.client()
+        self.channels.start_channels(stdin=False, hb=False)
+        self.channels.allow_stdin = False
+        info = await self._until_ready()
+        self.client = NotebookClient(self.node, km=manager)
+        self.client.kc = self.channels
+        if isinstance(info.get("language_info"), dict):
+            self.node["metadata"]["language_info"] = info["language_info"]
+
+    async def _launch(self, **options: Any) -> None:
+        try:
+            await self.manager.start_kernel(cwd=self.spec.cwd, env={**os.environ, **self.spec.env}, **options)
+        except Exception as error:  # noqa: BLE001  a kernelspec's program can fail to start in any way
+            raise _End(TaskState.FAILED, Reason("start", f"the kernel {self.spec.kernel} did not start: {error}")) from None
+
+    async def _until_ready(self) -> dict[str, Any]:
+        """Return what the kernel says of itself, once both its replies and its outputs reach us."""
+        answer = asyncio.ensure_future(self._handshake())
+        assert self.exit is not None
+        try:
+            done, _ = await asyncio.wait(
+                {answer, self.exit}, timeout=self.spec.startup_timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            if not answer.done():
+                answer.cancel()
+        if answer in done:
+            return answer.result()
+        how = "died" if self.exit in done else f"did not answer within {self.spec.startup_timeout:g} s"
+        raise _End(TaskState.FAILED, Reason("start", f"the kernel {self.spec.kernel} {how} at its start{self._log_tail()}"))
+
+    async def _handshake(self) -> dict[str, Any]:
+        while True:
+            asked = self.channels.kernel_info()
+            reply = await self._message(self.channels.shell_channel, asked, 1.0)
+            # Its subscription may not have reached the kernel when it replied: then no output arrives, and we ask again.
+            if reply and await self._message(self.channels.iopub_channel, asked, 0.1):
+                return dict(reply["content"])
+
+    async def _message(self, channel: Any, parent: str, timeout: float) -> Any:
+        """Return the next message on *channel* that answers *parent*, or None after *timeout* seconds without one."""
+        while True:
+            try:
+                message = await channel.get_msg(timeout=timeout)
+            except Empty:
+                return None
+            if message["parent_header"].get("msg_id") == parent:
+                return message
+
+    def _log_tail(self) -> str:
+        with suppress(OSError):
+            lines = (self.folder / "log").read_text(errors="replace").strip().splitlines()
+            if lines:
+                return ": " + " | ".join(line.strip() for line in lines[-3:])[-500:]
+        return ""
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    async def _cells(self) -> None:
+        places = [
+            index for index, cell in notebooks.code_cells(self.node) if "skip-execution" not in notebooks.tags(cell)
+        ]
+        self.is_idle = True
+        for number, index in enumerate(places, 1):
+            cell = self.node["cells"][index]
+            self.on_event(CellEvent("started", index, len(places), number))
+            _status.begin(cell)
+            completed = False
+            try:
+                await self._cell(cell, index)
+                completed = True
+            except _End as end:
+                completed = end.state is TaskState.FINISHED
+                raise
+            finally:
+                seconds = _status.end(cell, completed=completed)
+                self.on_event(CellEvent("ended", index, len(places), number, seconds))
+
+    async def _cell(self, cell: Any, index: int) -> None:
+        from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+        self.is_idle = False
+        task = asyncio.ensure_future(self.client.async_execute_cell(cell, index, store_history=True))
+        try:
+            await self._until_ended(task, index)
+            task.result()
+        except CellExecutionError as error:
+            self.is_idle = True
+            raise _end_of_exception(error, index) from None
+        except DeadKernelError:
+            raise await self._death(index) from None
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        self.is_idle = True
+
+    async def _until_ended(self, task: asyncio.Future[Any], index: int) -> None:
+        """Return when *task* is done; raise `_End` when the kernel died or the cell ran out of time."""
+        assert self.exit is not None
+        done, _ = await asyncio.wait(
+            {task, self.exit}, timeout=self.spec.cell_timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        if task in done:
+            return
+        if self.exit in done:
+            await asyncio.wait({task}, timeout=_DRAIN_SECONDS)
+            if not task.done():
+                raise await self._death(index)
+            return
+        await self.manager.interrupt_kernel()
+        await asyncio.wait({task, self.exit}, timeout=_INTERRUPT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.exception()  # its KeyboardInterrupt stands in the cell's outputs
+        limit = f"{self.spec.cell_timeout:g} s"
+        raise _End(
+            TaskState.TIMED_OUT, Reason("timeout", f"cell {index + 1} took longer than its limit of {limit}", index)
+        )
+
+    async def _death(self, index: int) -> _End:
+        """Return how the kernel's end is told."""
+        with suppress(TimeoutError, asyncio.TimeoutError):
+            assert self.exit is not None
+            await asyncio.wait_for(asyncio.shield(self.exit), 5)
+        if self.over_memory:
+            limit, held = self.spec.memory or 0, self.peak
+            message = f"killed in cell {index + 1}: it held {held / 1e6:,.0f} MB, its limit is {limit / 1e6:,.0f} MB"
+            return _End(TaskState.KILLED, Reason("memory", message, index))
+        code = self.process.poll()
+        if code is not None and code < 0:
+            message = f"the kernel was killed by {_signal_name(-code)} in cell {index + 1}"
+            return _End(TaskState.KILLED, Reason("signal", message, index))
+        message = f"the kernel left by itself in cell {index + 1}, with exit code {code}"
+        return _End(TaskState.KILLED, Reason("exit", message, index))
+
+    async def _watch_memory(self) -> None:
+        limit = self.spec.memory
+        while True:
+            await asyncio.sleep(0.2 if limit else 1.0)
+            held = _processes.private_memory(self.process.pid)
+            self.peak = max(self.peak, held)
+            if limit and held > limit:
+                self.over_memory = True
+                _processes.end_tree(self.process.pid, 0)
+
+    async def _probe(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Return the versions of the packages that the notebook loaded, and the numba kernels of ours that it ran."""
+        if self.node["metadata"].get("language_info", {}).get("name") != "python":
+            return {}, ()
+        with suppress(Exception):  # whatever the notebook did to its own Python is no failure of the task
+            asked = self.channels.execute("", silent=True, store_history=False, user_expressions={"probe": _PROBE})
+            reply = await self._message(self.channels.shell_channel, asked, 2.0)
+            text = reply["content"]["user_expressions"]["probe"]["data"]["text/plain"]
+            versions, compiled = json.loads(ast.literal_eval(text))
+            python = self.node["metadata"]["language_info"].get("version", "")
+            return {"python": str(python), **dict(sorted(versions.items()))}, tuple(compiled)
+        return {}, ()
+
+    # -- ending -----------------------------------------------------------------------------------------------------
+
+    async def _close(self) -> None:
+        """End the kernel and everything that it started, and free its channels."""
+        for task in (self.watch,):
+            if task:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if self.process is not None:
+            await self._end_process()
+        if self.channels is not None:
+            self.channels.stop_channels()
+        if self.exit is not None:
+            self.exit.cancel()
+            await asyncio.gather(self.exit, return_exceptions=True)
+        if self.manager is not None:
+            await self.manager.cleanup_resources()
+
+    async def _end_process(self) -> None:
+        pid = self.process.pid
+        self.peak = max(self.peak, _processes.high_water(pid))
+        grace = _TERMINATE_SECONDS
+        if self.is_idle and self.exit is not None:
+            self.channels.shutdown()  # so that what the notebook registered with atexit runs
+            done, _ = await asyncio.wait({self.exit}, timeout=_SHUTDOWN_SECONDS)
+            grace = 0.0 if done else grace
+        elif self.exit is not None and self.exit.done():
+            grace = 0.0
+        # Off the loop: other notebooks of this process must not wait for this one's stubborn children.
+        await _in_thread(_processes.end_tree, pid, grace)
+        await _in_thread(self.process.wait)
+
+
+def _in_thread(function: Any, *arguments: Any) -> Coroutine[Any, Any, Any]:
+    return asyncio.to_thread(function, *arguments)
+
+
+def _is_ipykernel(argv: list[str]) -> bool:
+    return any("ipykernel" in argument for argument in argv)
+
+
+def _signal_name(number: int) -> str:
+    import signal
+
+    with suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
+
+
+def _end_of_exception(error: Any, index: int) -> _End:
+    if error.ename == "SystemExit" and str(error.evalue) in {"", "0", "None"}:
+        # sys.exit(0) is how a notebook says that it is done; the cells after it stay pending.
+        return _End(TaskState.FINISHED, Reason("exit", f"cell {index + 1} called sys.exit(0)", index))
+    traceback = _COLOURS.sub("", str(error.traceback))
+    message = f"cell {index + 1} raised {error.ename}: {error.evalue}".splitlines()[0][:300]
+    reason = Reason("exception", message, index, str(error.ename), str(error.evalue)[:2000], traceback[-20_000:])
+    return _End(TaskState.FAILED, reason)

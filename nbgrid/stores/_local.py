@@ -1,0 +1,116 @@
+"""A store in a folder of this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from uuid import uuid4
+
+from nbgrid.errors import StoreError
+
+_PARTIAL = ".partial"
+
+
+class LocalStore:
+    """Files below *root*; each is written beside its target, synced, and moved into place."""
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = Path(root).absolute()
+
+    @property
+    def root(self) -> str:
+        """The folder."""
+        return str(self._root)
+
+    def path(self, name: str) -> str:
+        """Return the path of the file that *name* is."""
+        return str(self._file(name))
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write *content* as `Store.put` says."""
+        file = self._file(name)
+        with _told(f"writing {file}"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(file, content)
+
+    def get(self, name: str) -> bytes:
+        """Return the bytes of the file that *name* is."""
+        with _told(f"reading {self._file(name)}"):
+            return self._file(name).read_bytes()
+
+    def exists(self, name: str) -> bool:
+        """Tell whether the file that *name* is exists."""
+        return self._file(name).is_file()
+
+    def names(self, folder: str) -> Iterator[str]:
+        """Yield the files below *folder*; what a killed writer left half-made is not among them."""
+        top = self._file(folder)
+        for file in sorted(top.rglob("*")):
+            if file.is_file() and not file.name.endswith(_PARTIAL):
+                yield file.relative_to(self._root).as_posix()
+
+    def move(self, old: str, new: str) -> None:
+        """Move the file, within the same file system, in one step."""
+        source, target = self._file(old), self._file(new)
+        with _told(f"moving {source} to {target}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
+            _sync_folder(target.parent)
+
+    def delete(self, name: str) -> None:
+        """Delete the file that *name* is."""
+        with _told(f"deleting {self._file(name)}"):
+            self._file(name).unlink(missing_ok=True)
+
+    def probe(self) -> None:
+        """Write a file of its own in the root, read it and delete it."""
+        name = f".nbgrid-probe-{uuid4().hex}"
+        try:
+            self.put(name, b"nbgrid")
+            if self.get(name) != b"nbgrid":
+                raise StoreError(f"{self.root}: a file does not hold what was written to it")
+        finally:
+            with suppress(StoreError):
+                self.delete(name)
+
+    def _file(self, name: str) -> Path:
+        parts = PurePosixPath(name).parts
+        if not name or name.startswith(("/", "~")) or "\\" in name or "\0" in name or ".." in parts or ":" in parts[0]:
+            raise StoreError(f"{name!r} does not stay below {self._root}")
+        return self._root.joinpath(*parts)
+
+
+def replace_file(file: Path, content: bytes) -> None:
+    """Let *file* hold *content*: written beside it, synced to the disk, then moved into its place in one step."""
+    partial = file.with_name(f".{uuid4().hex}{_PARTIAL}")
+    try:
+        with partial.open("xb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        partial.replace(file)
+        _sync_folder(file.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the folder's entries last, where the system lets a folder be synced."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _told(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{doing}: {error.strerror or error}") from None
