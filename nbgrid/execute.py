@@ -238,29 +238,29 @@ class GridExecutor:
         self.work, self.executor, self.store, self.recorder = work, executor, store, recorder
         self._stopping = False
 
-    def execute(
-        self, tasks: Sequence[Task], *, retries: int, on_message: Callable[[dict[str, Any]], None]
-    ) -> Iterator[Task]:
+    def open(self, on_message: Callable[[dict[str, Any]], None]) -> None:
+        """
+        Make ready: find that the store can be written, and that a worker can do the work.
+
+        Raises `StoreError` or `PreflightError`; nothing that lay in the store has been touched then.
+        """
+        self.store.probe()
+        self.store.put(nonce_name(self.work.run), self.work.nonce.encode("ascii"))
+        self.executor.start(self.work, on_message)
+
+    def close(self) -> None:
+        """Give back what `open` took."""
+        self.executor.close()
+        with suppress(StoreError):
+            self.store.delete(nonce_name(self.work.run))
+
+    def execute(self, tasks: Sequence[Task], *, retries: int) -> Iterator[Task]:
         """
         Execute *tasks* and yield each as it changes: when it begins, and when it has ended for good.
 
         A task that did not finish is tried again up to *retries* times. Closing the iterator aborts what runs.
         """
-        run = self.work.run
-        with ExitStack() as stack:
-            self.store.put(nonce_name(run), self.work.nonce.encode("ascii"))
-            stack.callback(self._quietly, self.store.delete, nonce_name(run))
-            stack.callback(self.executor.close)
-            self.executor.start(self.work, on_message)
-            self.recorder.begin_run(run, tasks)
-            yield from self._loop(deque(tasks), retries)
-
-    def stop(self) -> None:
-        """Take no more tasks and end the running ones; `execute` goes on to yield how each of them ended."""
-        self._stopping = True
-        self.executor.stop()
-
-    def _loop(self, waiting: deque[Task], retries: int) -> Iterator[Task]:
+        waiting = deque(tasks)
         running: dict[Future[Report], Task] = {}
         try:
             while waiting or running:
@@ -281,6 +281,11 @@ class GridExecutor:
         finally:
             if running:
                 self.executor.stop()
+
+    def stop(self) -> None:
+        """Take no more tasks and end the running ones; `execute` goes on to yield how each of them ended."""
+        self._stopping = True
+        self.executor.stop()
 
     def _abort(self, waiting: deque[Task]) -> Iterator[Task]:
         while waiting:
@@ -320,11 +325,6 @@ class GridExecutor:
             if self.store.exists(task.output):  # an earlier attempt's, that failed
                 self.store.move(task.output, attempt_name(self.work.run, report.index, report.attempt.number - 1))
             self.store.move(name, task.output)
-
-    @staticmethod
-    def _quietly(function: Callable[[str], None], name: str) -> None:
-        with suppress(StoreError):
-            function(name)
 
 
 def nonce_name(run: Run) -> str:

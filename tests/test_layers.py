@@ -23,7 +23,7 @@ LAYERS = (
     "states grid template executed",
     "stores database executors engines",
     "collection execute",
-    "plot report track",
+    "plan plot report track",
     "runs",
     "cli lab",
 )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -100,6 +101,7 @@ class DaskExecutor:
         self._embedded: _EmbeddedCluster | None = None
         self._work: Work | None = None
         self._able: list[str] | None = None
+        self._sent: dict[str, str] = {}
         self.notes: list[str] = []
         """What a person should know of the cluster: workers that are left out, and why."""
 
@@ -108,8 +110,14 @@ class DaskExecutor:
         """How many assignments fit the workers that can do the work; 1 while a cluster has none, so that they wait there."""
         if self._embedded or self._client is None:
             return self._workers
-        info = self._client.scheduler_info(n_workers=-1)["workers"]
-        return max(1, sum(int(worker["nthreads"]) for address, worker in info.items() if self._is_able(address)))
+        return max(1, sum(self._slots_by_worker().values()))
+
+    def _slots_by_worker(self) -> dict[str, int]:
+        if self._embedded:
+            return dict.fromkeys(self._embedded.addresses, 1)
+        assert self._client is not None
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        return {address: int(worker["nthreads"]) for address, worker in workers.items() if self._is_able(address)}
 
     @property
     def description(self) -> str:
@@ -138,13 +146,28 @@ class DaskExecutor:
         assert self._client is not None
         assert self._work is not None
         key = f"nbgrid-{self._work.id}-{os.urandom(6).hex()}"
+        # Dask takes a task that has seceded for no load, and would send one worker everything: we say which is free. It
+        # may send the task elsewhere when that worker is gone, but only to a worker that can do the work.
+        chosen = self._free_worker()
         sent = self._client.submit(
-            _perform, self._work.id, assignment, key=key, resources={SLOT: 1}, pure=False, workers=self._able
+            _perform, self._work.id, assignment, key=key, resources={SLOT: 1}, pure=False,
+            workers=self._able or chosen, allow_other_workers=self._able is None and chosen is not None,
         )  # fmt: skip
         future: Future[Any] = Future()
+        self._sent[key] = str(chosen)
         # The Dask future is held by this closure until it is done: Dask forgets what nobody holds.
-        sent.add_done_callback(lambda done: _settle(future, done))
+        sent.add_done_callback(lambda done: self._settled(key, future, done))
         return future
+
+    def _free_worker(self) -> str | None:
+        """Return the address of the worker with the most free slots, or None while there is no worker."""
+        slots = self._slots_by_worker()
+        busy = Counter(self._sent.values())
+        return max(slots, key=lambda address: slots[address] - busy[address], default=None)
+
+    def _settled(self, key: str, future: Future[Any], done: Any) -> None:
+        self._sent.pop(key, None)
+        _settle(future, done)
 
     def stop(self) -> None:
         """Have every worker end what it is performing of this work."""
@@ -226,6 +249,11 @@ class _EmbeddedCluster:
                 local_directory=self._folder.name, dashboard=False, dashboard_address="127.0.0.1:0",
             )  # fmt: skip
             self._nodes.append(worker)
+
+    @property
+    def addresses(self) -> list[str]:
+        """The workers' addresses."""
+        return [node.address for node in self._nodes[1:]]
 
     def close(self) -> None:
         """Close everything, in the reverse order."""

@@ -1,0 +1,392 @@
+"""
+What the faces call: start a run, follow it, find it again, and read its results.
+
+`start` is `nbgrid.run`. It returns at once; the driver goes on in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import json
+import os
+import queue
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from nbgrid.config import Config, data_directory
+from nbgrid.engines import EngineName
+from nbgrid.engines.base import thread_limits
+from nbgrid.errors import InputError, NbgridError, PreflightError, RunNotFoundError, StoreError
+from nbgrid.execute import GridExecutor, NotebookWork, new_nonce, now
+from nbgrid.executors import Executor, ExecutorName, make_executor
+from nbgrid.parameters import encode
+from nbgrid.plan import Plan, make_plan, slots_and_threads
+from nbgrid.states import Reason, Run, RunState, Task, TaskState, run_state
+from nbgrid.stores import LocalStore, PrefixLock
+
+if TYPE_CHECKING:
+    from nbgrid.collection import NotebookCollection
+    from nbgrid.database import Database
+
+NEWEST = ("@latest", "latest", "last", "@last")
+RECORD_VERSION = 1
+
+
+def start(
+    template: str | Path,
+    *,
+    grid: Any = None,
+    parameters: Mapping[str, Any] | None = None,
+    prefix: str | None = None,
+    output_root: str | Path | None = None,
+    kernel: str | None = None,
+    engine: EngineName = "kernel",
+    executor: ExecutorName = "dask",
+    scheduler: str | None = None,
+    client: Any = None,
+    workers: int | None = None,
+    timeout: float | None = None,
+    retries: int | None = None,
+    max_points: int | None = None,
+    config: Config | None = None,
+) -> RunHandle:
+    """
+    Start a run of *template* over its grid and return a handle on it.
+
+    *grid* replaces the grid cell's; *parameters* are the same for every task. Tasks go to an embedded Dask cluster of
+    *workers* one-slot workers (None: as many as there are cores), to the cluster at *scheduler* or of the
+    `distributed.Client` *client*, or, with *executor* "serial", run one after another. *timeout* is seconds a cell;
+    *retries* is how many more attempts a task gets that did not finish.
+
+    Raises `InputError`, `StoreError` or `DatabaseError` before anything starts and before anything that was there is touched.
+    """
+    settings = config or Config.read()
+    planned = plan(
+        template, grid=grid, parameters=parameters, prefix=prefix, output_root=output_root, kernel=kernel,
+        max_points=max_points, config=settings,
+    )  # fmt: skip
+    if planned.problems:
+        raise PreflightError("\n".join(planned.problems))
+    options = planned.template.options
+    address = scheduler or (settings.scheduler if client is None else None)
+    is_embedded = executor == "dask" and address is None and client is None
+    slots, threads = slots_and_threads(options.resources, workers or settings.workers)
+    sent_to = make_executor(
+        executor, address=address, client=client, workers=slots, no_workers_timeout=settings.no_workers_timeout
+    )
+    run = Run(
+        id=uuid4().hex[:10], template=str(planned.template.path), output_root=str(planned.output_root),
+        prefix=planned.prefix, parameters=planned.parameters, kernel=planned.kernel, language=planned.template.language,
+        engine=engine, started=now(), executor=sent_to.description, pid=os.getpid(), host=socket.gethostname(),
+    )  # fmt: skip
+    work = _work(run, planned, engine, threads if is_embedded or executor == "serial" else options.resources.cpus,
+                 options.timeout if timeout is None else timeout, settings)  # fmt: skip
+    handle = RunHandle(run, planned, work, sent_to, open_database(settings))
+    handle._start(options.retries if retries is None else retries)
+    return handle
+
+
+def plan(
+    template: str | Path,
+    *,
+    grid: Any = None,
+    parameters: Mapping[str, Any] | None = None,
+    prefix: str | None = None,
+    output_root: str | Path | None = None,
+    kernel: str | None = None,
+    max_points: int | None = None,
+    config: Config | None = None,
+) -> Plan:
+    """Return what `start` would do with the same arguments; nothing is started or written."""
+    settings = config or Config.read()
+    return make_plan(
+        template, grid=grid, parameters=parameters, prefix=prefix, output_root=output_root, kernel=kernel,
+        max_points=max_points or settings.max_points,
+    )  # fmt: skip
+
+
+class RunHandle:
+    """A run that was started in this process."""
+
+    def __init__(self, run: Run, plan: Plan, work: NotebookWork, executor: Executor, database: Database) -> None:
+        self.run, self.plan = run, plan
+        self.pictures: list[Path] = []
+        """The files that the template's `plots` became, once the run has ended."""
+        self.notes: list[str] = []
+        """What a person should know that is no failure of a task."""
+        self._tasks = {task.index: task for task in plan.tasks(run.id)}
+        self._database = database
+        self._store = LocalStore(run.output_root)
+        self._grid = GridExecutor(work, executor, self._store, database)
+        self._lock = PrefixLock(Path(run.output_root, run.prefix, ".nbgrid", "lock"))
+        self._ended: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._listeners: list[Callable[[dict[str, Any]], None]] = []
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.run.id
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks as they are now, by index."""
+        return list(self._tasks.values())
+
+    @property
+    def state(self) -> RunState:
+        """The run's state, which follows from its tasks'."""
+        return run_state(task.state for task in self.tasks)
+
+    def as_completed(self) -> Iterator[Task]:
+        """
+        Yield each task as it ends for good. Each task is yielded once, to whoever asks first.
+
+        Raises what stopped the driver itself, such as a database that is gone.
+        """
+        while (task := self._ended.get()) is not None:
+            yield task
+        self._ended.put(None)
+        self._join()
+
+    def wait(self) -> RunHandle:
+        """Wait until every task has ended, and return the handle; raise what stopped the driver itself."""
+        self._join()
+        return self
+
+    def stop(self) -> None:
+        """Take no more tasks and abort the running ones; `wait` still waits for their ends."""
+        self._grid.stop()
+
+    def listen(self, listener: Callable[[dict[str, Any]], None]) -> None:
+        """Have *listener* called, in the driver's threads, with {"task": Task} and {"index", "cell", "cells", "kind"}."""
+        self._listeners.append(listener)
+
+    def collection(self) -> NotebookCollection:
+        """Return the executed notebooks that there are by now."""
+        return collect(self.run, self.tasks)
+
+    def __repr__(self) -> str:
+        ended = sum(task.state.is_end for task in self.tasks)
+        return f"<run {self.id} of {self.run.prefix}: {self.state}, {ended} of {len(self._tasks)} tasks ended>"
+
+    def _start(self, retries: int) -> None:
+        self._lock.acquire(self.id)
+        try:
+            self._grid.open(self._tell)
+            self.notes += getattr(self._grid.executor, "notes", [])
+            self._database.begin_run(self.run, self.tasks)
+            self._write_record()
+            self._set_earlier_results_aside()
+        except BaseException:
+            self._close()
+            raise
+        self._thread = threading.Thread(target=self._drive, args=(retries,), name=f"nbgrid-{self.id}", daemon=True)
+        self._thread.start()
+        atexit.register(self._leave)
+
+    def _drive(self, retries: int) -> None:
+        try:
+            for task in self._grid.execute(self.tasks, retries=retries):
+                self._tasks[task.index] = task
+                self._tell({"task": task})
+                if task.state.is_end:
+                    self._ended.put(task)
+            self.run = replace(self.run, state=self.state, ended=now())
+            self._database.end_run(self.run)
+            self._draw()
+        except BaseException as error:  # noqa: BLE001  told to whoever waits
+            self._error = error
+        finally:
+            self._close()
+            self._ended.put(None)
+
+    def _draw(self) -> None:
+        for number, wanted in enumerate(self.plan.template.options.plots, 1):
+            name = "elbow.png" if number == 1 else f"elbow-{number}.png"
+            elbow = wanted.elbow
+            try:
+                self.pictures.append(draw_elbow(self.run, self.tasks, elbow.x, elbow.y, elbow.time, name=name))
+            except NbgridError as error:
+                self.notes.append(f"{name} was not drawn: {error}")
+
+    def _write_record(self) -> None:
+        """Write all that is needed to understand the results, or to rebuild the database, without this machine."""
+        template = self.plan.template
+        record = {
+            "version": RECORD_VERSION, "run": self.run.record(), "grid": encode(template.options.grid),
+            "parameters": encode(dict(self.run.parameters)), "options": template.options.model_dump(mode="json"),
+            "template": base64.b64encode(template.content).decode("ascii"),
+            "tasks": [
+                {"index": task.index, "name": task.name, "point": encode(dict(task.point)), "digest": task.digest,
+                 "output": task.output} for task in self.tasks
+            ],
+        }  # fmt: skip
+        content = json.dumps(record, indent=1, allow_nan=False).encode()
+        self._store.put(f"{self.run.prefix}/.nbgrid/run-{self.id}.json", content)
+
+    def _set_earlier_results_aside(self) -> None:
+        """Move what earlier runs left under the final names: nothing is lost, and only this run's results lie there."""
+        output = f"{self.run.prefix}/output/"
+        for name in list(self._store.names(output.rstrip("/"))):
+            if name.endswith(".ipynb"):
+                self._store.move(name, f"{self.run.prefix}/.nbgrid/replaced/{self.id}/{name.removeprefix(output)}")
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        for listener in self._listeners:
+            listener(message)
+
+    def _close(self) -> None:
+        atexit.unregister(self._leave)
+        with suppress(Exception):
+            self._grid.close()
+        self._lock.release()
+        self._database.close()
+
+    def _join(self) -> None:
+        # In steps, so that Ctrl-C is heard on every platform.
+        while self._thread and self._thread.is_alive():
+            self._thread.join(0.5)
+        if self._error is not None:
+            raise self._error
+
+    def _leave(self) -> None:
+        """End the kernels before the interpreter does away with the threads that watch them."""
+        self.stop()
+        if self._thread:
+            self._thread.join(15)
+
+
+# -- runs that were started anywhere ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A run that was looked up."""
+
+    run: Run
+    tasks: list[Task]
+    is_newest_of_all: bool = False
+    """Whether `@latest` found it although no run's output root lies below the working directory."""
+
+
+def open_database(config: Config | None = None) -> Database:
+    """Return the database that *config* names."""
+    from nbgrid.database import Database, default_url
+
+    settings = config or Config.read()
+    return Database.open(settings.database_url or default_url(data_directory()))
+
+
+def find(name: str, database: Database, cwd: Path | None = None) -> Found:
+    """
+    Return the run that *name* stands for: an id, a unique beginning of one, or `@latest` (`latest`, `last`).
+
+    The latest is the newest run whose output root is *cwd* or below it, else the newest of all. Raises `RunNotFoundError`.
+    """
+    runs = database.runs()
+    if not runs:
+        raise RunNotFoundError("there are no runs yet: `nbgrid run NOTEBOOK` starts one")
+    if name in NEWEST:
+        here = (cwd or Path.cwd()).resolve()
+        below = [run for run in runs if Path(run.output_root).is_relative_to(here)]
+        return _found(database, (below or runs)[0], is_newest_of_all=not below)
+    matches = [run for run in runs if run.id == name] or [run for run in runs if run.id.startswith(name)]
+    if len(matches) > 1:
+        raise RunNotFoundError(f"{name} begins the ids of {len(matches)} runs: {', '.join(run.id for run in matches[:5])}")
+    if not matches or not name:
+        raise RunNotFoundError(f"there is no run {name!r}: `nbgrid list` shows those that there are")
+    return _found(database, matches[0])
+
+
+def listing(database: Database) -> list[tuple[Run, dict[str, int]]]:
+    """Return all runs, the newest first, each with how many of its tasks are in each state."""
+    counts = database.counts()
+    return [(replace(run, state=_true_state(run)), counts.get(run.id, {})) for run in database.runs()]
+
+
+def notebooks(run: Run, tasks: Sequence[Task]) -> list[Path]:
+    """Return the paths of the executed notebooks of *tasks* that there are, in the grid's order."""
+    paths = [Path(run.output_root, task.output) for task in tasks]
+    return [path for path in paths if path.is_file()]
+
+
+def collect(run: Run, tasks: Sequence[Task]) -> NotebookCollection:
+    """Return the executed notebooks of *run*; raise `StoreError` if there is none."""
+    from nbgrid.collection import NotebookCollection
+
+    paths = notebooks(run, tasks)
+    if not paths:
+        raise StoreError(f"run {run.id} has no executed notebook under {Path(run.output_root, run.prefix, 'output')}")
+    return NotebookCollection(paths)
+
+
+def draw_elbow(
+    run: Run, tasks: Sequence[Task], x: str, y: str, time: str | None = None, *, name: str = "elbow.png"
+) -> Path:
+    """
+    Draw the elbow curve of the tag or parameter *y* over *x* into `<prefix>/<name>` and return its path.
+
+    Raises `InputError` for a name that no notebook has, or where too little is left to draw.
+    """
+    from nbgrid.plot import save_elbow
+
+    try:
+        curve = collect(run, tasks).curve(x, y, time)
+    except KeyError as error:
+        raise InputError(str(error.args[0])) from None
+    if len(curve.x) < 2:
+        raise InputError(f"{len(curve.x)} of {len(tasks)} notebooks have numbers for both {x} and {y}: nothing to draw")
+    path = Path(run.output_root, run.prefix, name)
+    label = None if y == "sum-of-squares" else y
+    return save_elbow(path, curve.x, curve.y, curve.seconds, ylabel=label)
+
+
+def _found(database: Database, run: Run, *, is_newest_of_all: bool = False) -> Found:
+    state = _true_state(run)
+    tasks = database.tasks(run.id)
+    if state is not run.state:  # its driver died: no task of it can be running
+        tasks = [_lost(task) if task.state is TaskState.RUNNING else task for task in tasks]
+    return Found(replace(run, state=state), tasks, is_newest_of_all)
+
+
+def _lost(task: Task) -> Task:
+    assert task.attempt is not None
+    reason = Reason("worker", "the driver of the run was gone before the task ended")
+    return task.end(replace(task.attempt, state=TaskState.LOST, reason=reason))
+
+
+def _true_state(run: Run) -> RunState:
+    """Return the run's recorded state, or aborted if it says running and its driver, on this machine, is gone."""
+    if run.state is not RunState.RUNNING or run.host != socket.gethostname() or run.pid is None:
+        return run.state
+    import psutil
+    from datetime import datetime
+
+    with suppress(psutil.Error, ValueError):
+        process = psutil.Process(run.pid)
+        began_before = process.create_time() <= datetime.fromisoformat(run.started).timestamp() + 1
+        if began_before and process.status() != psutil.STATUS_ZOMBIE:
+            return RunState.RUNNING
+    return RunState.ABORTED
+
+
+def _work(
+    run: Run, planned: Plan, engine: EngineName, threads: int, timeout: float | None, settings: Config
+) -> NotebookWork:
+    from nbgrid import __version__
+
+    return NotebookWork(
+        run=run, template=planned.template.content, engine=engine, env=thread_limits(threads, os.environ),
+        cell_timeout=timeout, startup_timeout=settings.startup_timeout,
+        memory=planned.template.options.resources.memory, workdir=planned.template.options.workdir,
+        included=planned.included, nonce=new_nonce(), version=__version__,
+    )  # fmt: skip
