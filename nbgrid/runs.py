@@ -368,8 +368,9 @@ def _true_state(run: Run) -> RunState:
     """Return the run's recorded state, or aborted if it says running and its driver, on this machine, is gone."""
     if run.state is not RunState.RUNNING or run.host != socket.gethostname() or run.pid is None:
         return run.state
-    import psutil
     from datetime import datetime
+
+    import psutil
 
     with suppress(psutil.Error, ValueError):
         process = psutil.Process(run.pid)

@@ -1,0 +1,125 @@
+"""The commands that read results back: `collect`, `plot`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from nbgrid.cli._output import say, say_table
+from nbgrid.cli.look import RunArgument, find_run
+from nbgrid.errors import InputError, StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nbgrid.collection import NotebookCollection
+
+Format = Literal["table", "csv", "json", "parquet"]
+# Columns of the frame that say where a row comes from: left out of the table, which is for looking.
+_NOT_SHOWN = ("reason", "peak_memory", "task", "attempt", "run", "path")
+
+
+def collect(
+    run: Annotated[str, typer.Argument(metavar="RUN|GLOB", help="A run, or notebooks by pattern.", show_default=False)] = "@latest",
+    format: Annotated[Format, typer.Option("--format", help="How to write the results.")] = "table",  # noqa: A002
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A file to write instead of the terminal.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+) -> None:
+    """Read the tagged results of a run, or of notebooks named by a pattern, as one table."""
+    collection, found = _collection(run)
+    frame = collection.to_frame().reset_index(drop=True)
+    chosen: Format = "json" if as_json else format
+    if chosen == "table" and output is None:
+        say_frame(frame, found.run if found else None)
+        gaps = collection.gaps()
+        for gap in gaps[:10]:
+            say(f"gap: {Path(str(gap.id)).name}{f', {gap.tag}' if gap.tag else ''}: {gap.reason}", sys.stderr)
+        if len(gaps) > 10:
+            say(f"and {len(gaps) - 10} more gaps", sys.stderr)
+        return
+    _write(frame, chosen, output)
+
+
+def plot(
+    run: RunArgument = "@latest",
+    kind: Annotated[Literal["elbow"], typer.Option(help="Which picture.")] = "elbow",
+    x: Annotated[str, typer.Option(help="The tag or parameter along the axis.")] = "n-clusters",
+    y: Annotated[str, typer.Option(help="The tag of the measure.")] = "sum-of-squares",
+    time: Annotated[str | None, typer.Option(help="The tag of the seconds, or `seconds` for the task's own.")] = None,
+    name: Annotated[str, typer.Option(help="The picture's file name, in the run's folder.")] = "elbow.png",
+) -> None:
+    """Draw the results of a run as a picture."""
+    from nbgrid import runs
+
+    if Path(name).name != name or not name.endswith(".png"):
+        raise InputError(f"--name {name}: write a file name that ends in .png")
+    found = find_run(run)
+    say(str(runs.draw_elbow(found.run, found.tasks, x, y, time, name=name)))
+
+
+def say_frame(frame: pd.DataFrame, run: Any = None, *, knee_of: str | None = None, knee: float | None = None) -> None:
+    """Print the results in *frame*; the row where the column *knee_of* is *knee* is pointed at."""
+    shown = frame.drop(columns=[name for name in _NOT_SHOWN if name in frame.columns])
+    if "state" in shown and (shown["state"] == "finished").all():
+        shown = shown.drop(columns="state")
+    for name in list(shown.columns):  # a result that only repeats a parameter
+        twin = name.replace("-", "_")
+        if twin != name and twin in shown.columns and shown[name].equals(shown[twin]) and name != knee_of:
+            shown = shown.drop(columns=name)
+    marked = None
+    if knee is not None and knee_of in frame.columns:
+        places = [place for place, value in enumerate(frame[knee_of]) if value == knee]
+        marked = places[0] if places else None
+    say_table(list(shown.columns), shown.itertuples(index=False, name=None), marked=marked)
+
+
+def _collection(name: str) -> tuple[NotebookCollection, Any]:
+    from nbgrid import runs
+    from nbgrid.collection import NotebookCollection
+
+    path = Path(name)
+    if any(character in name for character in "*?[") or name.endswith(".ipynb") or path.is_dir():
+        collection = NotebookCollection(name)
+        if not collection.notebooks:
+            raise StoreError(f"no notebook matches {name}")
+        return collection, None
+    found = find_run(name)
+    return runs.collect(found.run, found.tasks), found
+
+
+def _write(frame: pd.DataFrame, chosen: Format, output: Path | None) -> None:
+    if chosen == "parquet":
+        if output is None:
+            raise InputError("--format parquet needs a file: -o results.parquet")
+        try:
+            _plain(frame).to_parquet(output, index=False)
+        except OSError as error:
+            raise StoreError(f"{output}: {error.strerror or error}") from None
+        return
+    text = {
+        "csv": lambda: _plain(frame).to_csv(index=False),
+        "json": lambda: _plain(frame).to_json(orient="records", indent=2) + "\n",
+        "table": lambda: frame.to_string(index=False) + "\n",
+    }[chosen]()
+    if output is None:
+        sys.stdout.write(text)
+        return
+    from nbgrid.stores import replace_file
+
+    try:
+        replace_file(output.absolute(), text.encode("utf-8"))
+    except OSError as error:
+        raise StoreError(f"{output}: {error.strerror or error}") from None
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return *frame* with what a file format has no type for as text, and no text that a spreadsheet would run."""
+    plain = frame.copy()
+    for name in plain.columns:
+        if plain[name].dtype == object:
+            plain[name] = [None if value is None else value if isinstance(value, int | float) else str(value)
+                           for value in plain[name]]  # fmt: skip
+    return plain
