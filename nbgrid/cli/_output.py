@@ -43,7 +43,7 @@ def say_table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, marked: i
         cells = [text.rjust(width) if right else text.ljust(width) for text, width, right in zip(row, widths, numeric)]
         say("  ".join(cells).rstrip())
         if place == 0:
-            say("  ".join("─" * width for width in widths))
+            say("  ".join(("─" if name else " ") * width for name, width in zip(head, widths)))
 
 
 def cell(value: Any) -> str:

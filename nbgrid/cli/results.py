@@ -23,7 +23,7 @@ _NOT_SHOWN = ("reason", "peak_memory", "task", "attempt", "run", "path")
 
 
 def collect(
-    run: Annotated[str, typer.Argument(metavar="RUN|GLOB", help="A run, or notebooks by pattern.", show_default=False)] = "@latest",
+    run: Annotated[str, typer.Argument(metavar="[RUN|GLOB]", help="A run, or notebooks by pattern.")] = "@latest",
     format: Annotated[Format, typer.Option("--format", help="How to write the results.")] = "table",  # noqa: A002
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A file to write instead of the terminal.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
@@ -67,7 +67,7 @@ def say_frame(frame: pd.DataFrame, run: Any = None, *, knee_of: str | None = Non
         shown = shown.drop(columns="state")
     for name in list(shown.columns):  # a result that only repeats a parameter
         twin = name.replace("-", "_")
-        if twin != name and twin in shown.columns and shown[name].equals(shown[twin]) and name != knee_of:
+        if twin != name and twin in shown.columns and shown[name].equals(shown[twin]):
             shown = shown.drop(columns=name)
     marked = None
     if knee is not None and knee_of in frame.columns:

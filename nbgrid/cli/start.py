@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -274,7 +273,25 @@ def _say_results(handle: RunHandle) -> None:
     for note in handle.notes:
         say(f"note: {note}")
     short = handle.id[:6]
-    say(f"\nNext: nbgrid status {short} | nbgrid collect {short} --format csv | nbgrid plot {short} --kind elbow --x … --y …")
+    say(f"\nNext:\n  nbgrid status {short}\n  nbgrid collect {short} --format csv -o {handle.run.prefix.split('/')[-1]}.csv")
+    axes = _axes(handle)
+    if axes:
+        say(f"  nbgrid plot {short} --kind elbow {axes}")
+
+
+def _axes(handle: RunHandle) -> str:
+    """Return the options with which `plot` would draw this run, as far as its tags tell."""
+    template, points = handle.plan.template, handle.tasks[0].point
+    declared = next((plot.elbow for plot in template.options.plots), None)
+    tags = template.result_tags
+    names = {tag.replace("-", "_"): tag for tag in tags}
+    x = declared.x if declared else next((names.get(name, name) for name in points), None)
+    times = [tag for tag in tags if tag in {"elapsed", "seconds", "time", "duration"}]
+    y = declared.y if declared else next((tag for tag in tags if tag not in {x, *times}), None)
+    time = declared.time if declared else next(iter(times), None)
+    if x is None or y is None:
+        return ""
+    return f"--x {x} --y {y}" + (f" --time {time}" if time else "")
 
 
 def _knee(collection: Any, x: str, y: str) -> float | None:
@@ -289,6 +306,3 @@ def _knee(collection: Any, x: str, y: str) -> float | None:
 
 def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-__all__ = ["init", "json", "plan", "run"]
