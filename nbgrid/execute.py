@@ -237,6 +237,8 @@ class GridExecutor:
     def __init__(self, work: NotebookWork, executor: Executor, store: Store, recorder: Recorder) -> None:
         self.work, self.executor, self.store, self.recorder = work, executor, store, recorder
         self._stopping = False
+        self._promoted: dict[int, int] = {}
+        """The number of the attempt whose notebook lies under the task's final name."""
 
     def open(self, on_message: Callable[[dict[str, Any]], None]) -> None:
         """
@@ -322,9 +324,10 @@ class GridExecutor:
         if hashlib.sha256(self.store.get(name)).hexdigest() != report.checksum:
             raise StoreError(f"{self.store.path(name)} does not hold what the worker wrote")
         if report.attempt.state is not TaskState.ABORTED:
-            if self.store.exists(task.output):  # an earlier attempt's, that failed
-                self.store.move(task.output, attempt_name(self.work.run, report.index, report.attempt.number - 1))
+            if (earlier := self._promoted.get(task.index)) is not None:  # it failed, and its notebook is kept
+                self.store.move(task.output, attempt_name(self.work.run, task.index, earlier))
             self.store.move(name, task.output)
+            self._promoted[task.index] = report.attempt.number
 
 
 def nonce_name(run: Run) -> str:

@@ -187,6 +187,7 @@ class RunHandle:
             self._write_record()
             self._set_earlier_results_aside()
         except BaseException:
+            self._record_broken_off()
             self._close()
             raise
         self._thread = threading.Thread(target=self._drive, args=(retries,), name=f"nbgrid-{self.id}", daemon=True)
@@ -205,9 +206,16 @@ class RunHandle:
             self._draw()
         except BaseException as error:  # noqa: BLE001  told to whoever waits
             self._error = error
+            self._record_broken_off()
         finally:
             self._close()
             self._ended.put(None)
+
+    def _record_broken_off(self) -> None:
+        """Record, as far as anything can be recorded, that the driver goes no further."""
+        self.run = replace(self.run, state=RunState.ABORTED, ended=now())
+        with suppress(Exception):
+            self._database.end_run(self.run)
 
     def _draw(self) -> None:
         for number, wanted in enumerate(self.plan.template.options.plots, 1):
@@ -297,7 +305,7 @@ def find(name: str, database: Database, cwd: Path | None = None) -> Found:
         raise RunNotFoundError("there are no runs yet: `nbgrid run NOTEBOOK` starts one")
     if name in NEWEST:
         here = (cwd or Path.cwd()).resolve()
-        below = [run for run in runs if Path(run.output_root).is_relative_to(here)]
+        below = [run for run in runs if Path(run.output_root).resolve().is_relative_to(here)]
         return _found(database, (below or runs)[0], is_newest_of_all=not below)
     matches = [run for run in runs if run.id == name] or [run for run in runs if run.id.startswith(name)]
     if len(matches) > 1:
@@ -353,7 +361,7 @@ def draw_elbow(
 def _found(database: Database, run: Run, *, is_newest_of_all: bool = False) -> Found:
     state = _true_state(run)
     tasks = database.tasks(run.id)
-    if state is not run.state:  # its driver died: no task of it can be running
+    if state is not RunState.RUNNING:  # if its driver died, a task may still be recorded as running
         tasks = [_lost(task) if task.state is TaskState.RUNNING else task for task in tasks]
     return Found(replace(run, state=state), tasks, is_newest_of_all)
 

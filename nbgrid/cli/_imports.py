@@ -2,8 +2,8 @@
 Imports of the driver, made quick.
 
 Where JupyterLab is installed, `import jsonschema` (which nbformat makes) spends more than a second in `rfc3987_syntax`,
-building a grammar for checking IRIs, which no notebook has (python-jsonschema/jsonschema#1428). In a process of our own that package is
-hidden while jsonschema is first imported. Not in anyone else's: a program that calls `nbgrid.run` keeps its IRIs.
+building a grammar for checking IRIs, which no notebook has (python-jsonschema/jsonschema#1428). In a process of our own that
+package is hidden while jsonschema is first imported. Not in anyone else's: a program that calls `nbgrid.run` keeps its IRIs.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from nbgrid.cli._output import cell, say, seconds
+from nbgrid.cli._output import cell, seconds, tell
 from nbgrid.runs import RunHandle
 from nbgrid.states import Task, TaskState
 
@@ -20,7 +20,7 @@ def shown(handle: RunHandle, *, quiet: bool = False) -> Iterator[None]:
     """Show the progress of *handle* while the block runs."""
     if quiet:
         yield
-    elif sys.stderr.isatty():
+    elif sys.stderr is not None and sys.stderr.isatty():
         with _Live(handle):
             yield
     else:
@@ -30,9 +30,15 @@ def shown(handle: RunHandle, *, quiet: bool = False) -> Iterator[None]:
 
 def described(task: Task) -> str:
     """Return the task's parameters and, if it ended otherwise than finished, why."""
-    point = " ".join(f"{name}={cell(value)}" for name, value in task.point.items())
-    why = f": {task.reason.message}" if task.reason and task.state is not TaskState.FINISHED else ""
-    return f"{point} {str(task.state).replace('_', ' ')}{why}"
+    state = str(task.state).replace("_", " ")
+    if task.reason and task.state is not TaskState.FINISHED:
+        message = cell(task.reason.message, limit=300)
+        state = message if message.startswith(state) else f"{state}: {message}"
+    return f"{_point(task)} {state}".lstrip()
+
+
+def _point(task: Task) -> str:
+    return " ".join(f"{name}={cell(value, limit=30)}" for name, value in task.point.items())
 
 
 class _Lines:
@@ -48,7 +54,7 @@ class _Lines:
         self._ended += 1
         took = f" ({seconds(task.attempt.seconds)})" if task.attempt and task.attempt.seconds is not None else ""
         width = len(str(self._total))
-        say(f"[{self._ended:{width}}/{self._total}] {task.name} {described(task)}{took}", sys.stderr)
+        tell(f"[{self._ended:{width}}/{self._total}] {task.name} {described(task)}{took}")
 
 
 class _Live:
@@ -113,5 +119,6 @@ class _Live:
 
         done, cells = self._cells.get(task.index, (0, 0))
         where = f"cell {done}/{cells}" if cells else "starting"
-        point = " ".join(f"{name}={cell(value)}" for name, value in task.point.items())
-        return Text(f"  {task.name}  {point}  {where}  {seconds(time.monotonic() - since)}", style="dim", no_wrap=True)
+        again = f"attempt {task.attempt.number}, " if task.attempt and task.attempt.number > 1 else ""
+        told = f"  {task.name}  {again}{where}  {seconds(time.monotonic() - since)}  {_point(task)}"
+        return Text(told, style="dim", no_wrap=True, overflow="ellipsis")

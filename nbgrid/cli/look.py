@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nbgrid.cli import ABORTED, NOT_FINISHED
-from nbgrid.cli._output import megabytes, say, say_json, say_table, seconds
+from nbgrid.cli._output import cell, megabytes, say, say_json, say_table, seconds, tell
 
 if TYPE_CHECKING:
     from nbgrid.runs import Found
@@ -54,10 +55,15 @@ def list_runs(as_json: JsonOption = False) -> None:
         ("run", "prefix", "state", "tasks", "finished", "started", "where"),
         [
             (run.id, run.prefix, str(run.state), sum(counts.values()), counts.get("finished", 0),
-             run.started[:16].replace("T", " "), run.output_root)
+             _local(run.started), run.output_root)
             for run, counts in rows
         ],
     )  # fmt: skip
+
+
+def _local(time: str) -> str:
+    """Return the UTC *time* in the time zone of whoever looks."""
+    return f"{datetime.fromisoformat(time).astimezone():%Y-%m-%d %H:%M}"
 
 
 def inspect(
@@ -66,15 +72,17 @@ def inspect(
 ) -> None:
     """Show what nbgrid reads in a notebook: grid, parameters with their defaults, result tags; or how it was executed."""
     from nbgrid.executed import read_executed
+    from nbgrid.parameters import encode
     from nbgrid.template import Template
 
     executed = read_executed(notebook)
     if executed.run is not None:
         return _inspect_executed(executed, as_json=as_json)
     template = Template.read(notebook)
+    options = template.options.model_dump(mode="python", exclude={"grid", "prefix"})
     about: dict[str, Any] = {
         "prefix": template.prefix, "kernel": template.kernel, "language": template.language,
-        "grid": template.options.grid, "options": template.options.model_dump(mode="json", exclude={"grid", "prefix"}),
+        "grid": encode(template.options.grid), "options": encode(options),
         "parameters": template.defaults, "result_tags": template.result_tags, "imports": sorted(template.imports()),
     }  # fmt: skip
     if as_json:
@@ -103,14 +111,12 @@ def _inspect_executed(executed: Any, *, as_json: bool) -> None:
 
 def find_run(name: str) -> Found:
     """Return the run that *name* stands for, telling which one that is where the name leaves it open."""
-    import sys
-
     from nbgrid import runs
 
     found = runs.find(name, runs.open_database())
     if name in runs.NEWEST:
         elsewhere = " (no run lies below this folder: this is the newest of all)" if found.is_newest_of_all else ""
-        say(f"{name} is {found.run.id}, {found.run.prefix} in {found.run.output_root}{elsewhere}", sys.stderr)
+        tell(f"{name} is {found.run.id}, {found.run.prefix} in {found.run.output_root}{elsewhere}")
     return found
 
 
@@ -143,6 +149,13 @@ def _say_status(found: Found) -> None:
     say_table(("taskid", "name", "runid", "status", *names, "took", "memory"), rows)
     unfinished = [task for task in found.tasks if task.reason and str(task.state) != "finished"]
     for task in unfinished[:10]:
-        say(f"\n{task.name}: {task.reason}\n  {Path(found.run.output_root, task.output)}")
+        say(f"\n{task.name}: {cell(str(task.reason), limit=300)}")
+        # The notebook of a task that was cut short is kept as an attempt; of a lost one there may be none.
+        attempt = Path(found.run.output_root, found.run.prefix, ".nbgrid/attempts", task.attempt_name)
+        places = (Path(found.run.output_root, task.output), attempt)
+        for place in [path for path in places if path.is_file()][:1]:
+            say(f"  {place}")
+    if len(unfinished) > 10:
+        say(f"\nand {len(unfinished) - 10} more")
     if str(found.run.state) == "finished":
         say(f"\nNext: nbgrid collect {found.run.id[:6]}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import re
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nbgrid.cli._output import say, say_table
+from nbgrid.cli._output import cell, say, say_table, tell
 from nbgrid.cli.look import RunArgument, find_run
 from nbgrid.errors import InputError, StoreError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from nbgrid.collection import NotebookCollection
 
 Format = Literal["table", "csv", "json", "parquet"]
+_FORMULA = re.compile(r"[=+\-@\t\r](?![0-9.]+$)")
 # Columns of the frame that say where a row comes from: left out of the table, which is for looking.
 _NOT_SHOWN = ("reason", "peak_memory", "task", "attempt", "run", "path")
 
@@ -29,16 +31,16 @@ def collect(
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Read the tagged results of a run, or of notebooks named by a pattern, as one table."""
-    collection, found = _collection(run)
+    collection = _collection(run)
     frame = collection.to_frame().reset_index(drop=True)
     chosen: Format = "json" if as_json else format
     if chosen == "table" and output is None:
-        say_frame(frame, found.run if found else None)
+        say_frame(frame)
         gaps = collection.gaps()
         for gap in gaps[:10]:
-            say(f"gap: {Path(str(gap.id)).name}{f', {gap.tag}' if gap.tag else ''}: {gap.reason}", sys.stderr)
+            tell(f"gap: {Path(str(gap.id)).name}{f', {gap.tag}' if gap.tag else ''}: {cell(gap.reason, limit=300)}")
         if len(gaps) > 10:
-            say(f"and {len(gaps) - 10} more gaps", sys.stderr)
+            tell(f"and {len(gaps) - 10} more gaps")
         return
     _write(frame, chosen, output)
 
@@ -60,13 +62,13 @@ def plot(
     say(str(runs.draw_elbow(found.run, found.tasks, x, y, time, name=name)))
 
 
-def say_frame(frame: pd.DataFrame, run: Any = None, *, knee_of: str | None = None, knee: float | None = None) -> None:
+def say_frame(frame: pd.DataFrame, *, knee_of: str | None = None, knee: float | None = None) -> None:
     """Print the results in *frame*; the row where the column *knee_of* is *knee* is pointed at."""
     shown = frame.drop(columns=[name for name in _NOT_SHOWN if name in frame.columns])
     if "state" in shown and (shown["state"] == "finished").all():
         shown = shown.drop(columns="state")
     for name in list(shown.columns):  # a result that only repeats a parameter
-        twin = name.replace("-", "_")
+        twin = name.removeprefix("result.").replace("-", "_")
         if twin != name and twin in shown.columns and shown[name].equals(shown[twin]):
             shown = shown.drop(columns=name)
     marked = None
@@ -76,18 +78,20 @@ def say_frame(frame: pd.DataFrame, run: Any = None, *, knee_of: str | None = Non
     say_table(list(shown.columns), shown.itertuples(index=False, name=None), marked=marked)
 
 
-def _collection(name: str) -> tuple[NotebookCollection, Any]:
+def _collection(name: str) -> NotebookCollection:
     from nbgrid import runs
     from nbgrid.collection import NotebookCollection
 
     path = Path(name)
     if any(character in name for character in "*?[") or name.endswith(".ipynb") or path.is_dir():
-        collection = NotebookCollection(name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "no notebooks in")  # said below
+            collection = NotebookCollection(name)
         if not collection.notebooks:
-            raise StoreError(f"no notebook matches {name}")
-        return collection, None
+            raise InputError(f"no notebook matches {name}")
+        return collection
     found = find_run(name)
-    return runs.collect(found.run, found.tasks), found
+    return runs.collect(found.run, found.tasks)
 
 
 def _write(frame: pd.DataFrame, chosen: Format, output: Path | None) -> None:
@@ -100,12 +104,12 @@ def _write(frame: pd.DataFrame, chosen: Format, output: Path | None) -> None:
             raise StoreError(f"{output}: {error.strerror or error}") from None
         return
     text = {
-        "csv": lambda: _plain(frame).to_csv(index=False),
+        "csv": lambda: _inert(_plain(frame)).to_csv(index=False),
         "json": lambda: _plain(frame).to_json(orient="records", indent=2) + "\n",
         "table": lambda: frame.to_string(index=False) + "\n",
     }[chosen]()
     if output is None:
-        sys.stdout.write(text)
+        say(text, end="")
         return
     from nbgrid.stores import replace_file
 
@@ -116,10 +120,19 @@ def _write(frame: pd.DataFrame, chosen: Format, output: Path | None) -> None:
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return *frame* with what a file format has no type for as text, and no text that a spreadsheet would run."""
+    """Return *frame* with what a file format has no type for as text."""
     plain = frame.copy()
     for name in plain.columns:
         if plain[name].dtype == object:
             plain[name] = [None if value is None else value if isinstance(value, int | float) else str(value)
                            for value in plain[name]]  # fmt: skip
     return plain
+
+
+def _inert(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return *frame* with an apostrophe before text that a spreadsheet would take for a formula."""
+    for name in frame.columns:
+        if frame[name].dtype == object or str(frame[name].dtype) == "string":
+            frame[name] = [f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+                           for value in frame[name]]  # fmt: skip
+    return frame

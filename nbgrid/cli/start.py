@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nbgrid.cli import ABORTED, INTERRUPTED, NOT_FINISHED, split_pair
-from nbgrid.cli._output import cell, say, say_json, say_table, seconds
-from nbgrid.errors import InputError, NbgridError
+from nbgrid.cli import BAD_INPUT, split_pair
+from nbgrid.cli._output import say, say_json, say_table, tell
+from nbgrid.errors import InputError
 
 if TYPE_CHECKING:
     from nbgrid.plan import Plan
-    from nbgrid.runs import RunHandle
     from nbgrid.states import Task
 
 TemplatePath = Annotated[Path, typer.Argument(metavar="NOTEBOOK", show_default=False)]
@@ -64,6 +61,7 @@ def run(
     if dry_run:
         return _show_plan(notebook, common, as_json=as_json)
     from nbgrid import runs
+    from nbgrid.cli._follow import follow
     from nbgrid.cli._imports import load_quickly
 
     load_quickly()
@@ -71,7 +69,7 @@ def run(
         notebook, **common, workers=workers, scheduler=scheduler, executor=executor, engine=engine, timeout=timeout,
         retries=retries,
     )  # fmt: skip
-    raise typer.Exit(_follow(handle, as_json=as_json))
+    raise typer.Exit(follow(handle, as_json=as_json))
 
 
 def plan(
@@ -130,11 +128,11 @@ def _grid(given: list[str] | None) -> dict[str, Any] | None:
     grid: dict[str, Any] = {}
     for entry in given:
         name, equals, text = entry.partition("=")
-        if not equals or not name:
+        if not equals or not name.strip() or not text.strip():
             raise InputError(f"--grid {entry}: write NAME=VALUES, as in --grid n_clusters=1..20")
         if name in grid:
             raise InputError(f"--grid {name} is given twice: put all its values into one, as in {name}=1,2,3")
-        is_list = "," in text and text.lstrip()[:1] not in {"[", "{", '"', "'"}
+        is_list = "," in text and text.lstrip()[:1] not in {"[", "{"}
         grid[name.strip()] = load(f"[{text}]" if is_list else text, f"--grid {entry}")
     return grid
 
@@ -176,7 +174,7 @@ def _show_plan(notebook: Path, common: dict[str, Any], *, as_json: bool) -> None
     else:
         _say_plan(planned, first, last)
     if planned.problems:
-        raise typer.Exit(2)
+        raise typer.Exit(BAD_INPUT)
 
 
 def _planned(task: Task) -> dict[str, Any]:
@@ -201,108 +199,10 @@ def _say_plan(planned: Plan, first: list[Task], last: list[Task]) -> None:
     rows += [(task.name, _point(task), Path(task.output).name) for task in last]
     say_table(("task", "parameters", "notebook"), rows)
     for problem in planned.problems:
-        say(f"nbgrid: {problem}", sys.stderr)
+        tell(f"nbgrid: {problem}")
 
 
 def _point(task: Task) -> str:
     from nbgrid.parameters import shown
 
     return " ".join(f"{name}={shown(value, 24)}" for name, value in task.point.items())
-
-
-# -- run ----------------------------------------------------------------------------------------------------------------
-
-
-def _follow(handle: RunHandle, *, as_json: bool) -> int:
-    from nbgrid.cli._progress import shown
-
-    count = len(handle.tasks)
-    say(
-        f"Run {handle.id} of {handle.plan.template.path.name}: {count:,} task{'s' if count != 1 else ''} "
-        f"on {handle.run.executor}", sys.stderr,
-    )  # fmt: skip
-    for note in handle.notes:
-        say(f"note: {note}", sys.stderr)
-    interrupted = False
-    with shown(handle, quiet=as_json):
-        try:
-            handle.wait()
-        except KeyboardInterrupt:
-            interrupted = True
-            say("stopping: the running tasks are being ended (Ctrl-C again leaves at once)", sys.stderr)
-            handle.stop()
-            handle.wait()
-    if as_json:
-        say_json(_as_json(handle))
-    else:
-        _say_results(handle)
-    return INTERRUPTED if interrupted else _exit_code(handle)
-
-
-def _exit_code(handle: RunHandle) -> int:
-    return {"finished": 0, "aborted": ABORTED}.get(str(handle.state), NOT_FINISHED)
-
-
-def _as_json(handle: RunHandle) -> dict[str, Any]:
-    from nbgrid.cli.look import run_json, task_json
-
-    return {**run_json(handle.run), "tasks": [task_json(task) for task in handle.tasks],
-            "pictures": [str(path) for path in handle.pictures], "notes": handle.notes}  # fmt: skip
-
-
-def _say_results(handle: RunHandle) -> None:
-    """Print the results as a table, what did not finish, and the commands that look further."""
-    from nbgrid.cli.results import say_frame
-
-    elbow = next((plot.elbow for plot in handle.plan.template.options.plots), None)
-    knee = None
-    if any((handle._store.exists(task.output)) for task in handle.tasks):
-        collection = handle.collection()
-        if elbow is not None:
-            knee = _knee(collection, elbow.x, elbow.y)
-        say_frame(collection.to_frame(), handle.run, knee_of=elbow.x if elbow else None, knee=knee)
-        say()
-    counts = Counter(str(task.state).replace("_", " ") for task in handle.tasks)
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    took = max((task.attempt.seconds or 0 for task in handle.tasks if task.attempt), default=0)
-    say(f"{told}; the longest task took {seconds(took)}")
-    if knee is not None and elbow is not None:
-        say(f"the knee of {elbow.y} is at {elbow.x} = {cell(int(knee) if knee == int(knee) else knee)}")
-    for path in handle.pictures:
-        say(f"picture: {_relative(path)}")
-    for note in handle.notes:
-        say(f"note: {note}")
-    short = handle.id[:6]
-    say(f"\nNext:\n  nbgrid status {short}\n  nbgrid collect {short} --format csv -o {handle.run.prefix.split('/')[-1]}.csv")
-    axes = _axes(handle)
-    if axes:
-        say(f"  nbgrid plot {short} --kind elbow {axes}")
-
-
-def _axes(handle: RunHandle) -> str:
-    """Return the options with which `plot` would draw this run, as far as its tags tell."""
-    template, points = handle.plan.template, handle.tasks[0].point
-    declared = next((plot.elbow for plot in template.options.plots), None)
-    tags = template.result_tags
-    names = {tag.replace("-", "_"): tag for tag in tags}
-    x = declared.x if declared else next((names.get(name, name) for name in points), None)
-    times = [tag for tag in tags if tag in {"elapsed", "seconds", "time", "duration"}]
-    y = declared.y if declared else next((tag for tag in tags if tag not in {x, *times}), None)
-    time = declared.time if declared else next(iter(times), None)
-    if x is None or y is None:
-        return ""
-    return f"--x {x} --y {y}" + (f" --time {time}" if time else "")
-
-
-def _knee(collection: Any, x: str, y: str) -> float | None:
-    from nbgrid.knee import knee
-
-    try:
-        curve = collection.curve(x, y)
-    except (KeyError, NbgridError):
-        return None
-    return knee(curve.x, curve.y)
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -12,13 +12,15 @@ import asyncio
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty
-from typing import Any
+from typing import Any, TypeVar
+from uuid import uuid4
 
 from nbgrid import notebook as notebooks
 from nbgrid.engines import _processes, _status
@@ -30,9 +32,11 @@ from nbgrid.typing import Notebook
 _LONGEST_SOCKET = 100
 # How long a cell that was interrupted may take to say so, how long a kernel may take to leave, and a tree to end.
 _INTERRUPT_SECONDS, _SHUTDOWN_SECONDS, _TERMINATE_SECONDS = 3.0, 3.0, 1.0
-# What a kernel that died had sent before is read for so long.
-_DRAIN_SECONDS = 0.3
+# What a kernel that died had sent before is read for so long, and one that was killed is waited for no longer than so.
+_DRAIN_SECONDS, _REAP_SECONDS = 0.3, 10.0
+_LOG_BYTES = 4000
 
+_T = TypeVar("_T")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 # Asked of a Python kernel when the notebook has ended; it names nothing in the user's namespace.
@@ -43,9 +47,18 @@ _PROBE = (
     " list(getattr(m.get('nbgrid.kmeans'), 'compiled_kernels', list)())]))(__import__('sys').modules)"
 )
 
+_LEAVE = "(lambda loop: loop.call_later(0.001, loop.stop))(__import__('IPython').get_ipython().kernel.io_loop)"
+
 
 class KernelEngine:
-    """Starts a Jupyter kernel for each notebook, in a session of its own, and ends its whole process tree."""
+    """
+    Starts a Jupyter kernel for each notebook, in a session of its own, and ends its whole process tree.
+
+    *on_output* is called, as each message of a cell arrives, with the output that it is, or with None.
+    """
+
+    def __init__(self, on_output: Callable[[Any], None] | None = None) -> None:
+        self._on_output = on_output
 
     @property
     def name(self) -> str:
@@ -55,7 +68,7 @@ class KernelEngine:
     async def execute(self, notebook: Notebook, spec: ExecutionSpec, on_event: OnEvent) -> Outcome:
         """Execute *notebook* as `Engine.execute` says."""
         with tempfile.TemporaryDirectory(prefix="nbgrid-", ignore_cleanup_errors=True) as folder:
-            return await _Execution(notebook, spec, on_event, Path(folder)).run()
+            return await _Execution(notebook, spec, on_event, self._on_output, Path(folder)).run()
 
 
 class _End(Exception):  # noqa: N818  no error: it carries the outcome out of the loop over cells
@@ -69,12 +82,17 @@ class _End(Exception):  # noqa: N818  no error: it carries the outcome out of th
 class _Execution:
     """One notebook in one kernel."""
 
-    def __init__(self, notebook: Notebook, spec: ExecutionSpec, on_event: OnEvent, folder: Path) -> None:
+    def __init__(
+        self, notebook: Notebook, spec: ExecutionSpec, on_event: OnEvent, on_output: Any, folder: Path
+    ) -> None:
         import nbformat
 
-        self.notebook, self.spec, self.on_event, self.folder = notebook, spec, on_event, folder
+        self.notebook, self.spec, self.on_event, self.on_output, self.folder = notebook, spec, on_event, on_output, folder
         _status.reset(notebook)
-        self.node = nbformat.from_dict(notebook)
+        # A notebook of nbformat's own kind is filled in cell by cell, so that whoever gave it can save it meanwhile.
+        is_node = isinstance(notebook, nbformat.NotebookNode)
+        self.node: Any = notebook if is_node else nbformat.from_dict(notebook)
+        self.mark = f"{os.environ.get(_processes.MARK, '')}/{uuid4().hex}"
         self.process: Any = None
         self.manager: Any = None
         self.channels: Any = None
@@ -83,11 +101,10 @@ class _Execution:
         self.watch: asyncio.Task[None] | None = None
         self.peak = 0
         self.over_memory = False
+        self.sockets: tempfile.TemporaryDirectory[str] | None = None
         self.is_idle = False
 
     async def run(self) -> Outcome:
-        versions: dict[str, str] = {}
-        compiled: tuple[str, ...] = ()
         try:
             await self._start()
             await self._cells()
@@ -97,10 +114,8 @@ class _Execution:
         except asyncio.CancelledError:
             state, reason = TaskState.ABORTED, Reason("request", "aborted while it ran")
         finally:
-            if self.is_idle:
-                versions, compiled = await self._probe()
-            await self._close()
-            self.notebook["cells"], self.notebook["metadata"] = self.node["cells"], self.node["metadata"]
+            # Whoever cancels may do so again, and the kernel must be gone all the same.
+            versions, compiled = await _whatever_comes(self._end())
         return Outcome(
             state=state, reason=reason, peak_memory=self.peak or None, versions=versions, compiled=compiled
         )  # fmt: skip
@@ -108,34 +123,48 @@ class _Execution:
     # -- starting ---------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        from jupyter_client.manager import AsyncKernelManager
-        from nbclient import NotebookClient
-
-        manager: Any = AsyncKernelManager(kernel_name=self.spec.kernel)
-        manager.connection_file = str(self.folder / "kernel.json")
-        if sys.platform != "win32" and len(str(self.folder)) <= _LONGEST_SOCKET - len("/k-5"):
-            manager.transport, manager.ip = "ipc", str(self.folder / "k")
-        self.manager = manager
-        history = ["--HistoryManager.hist_file=:memory:"] if _is_ipykernel(manager.kernel_spec.argv) else []
-        with (self.folder / "log").open("wb") as log:
-            await self._launch(extra_arguments=history, stdout=log, stderr=log)
-        self.process = manager.provisioner.process
+        await self._launch()
         self.exit = asyncio.create_task(_processes.wait_for_exit(self.process))
         self.watch = asyncio.create_task(self._watch_memory())
-        self.channels = manager.client()
+        self.channels = self.manager.client()
         self.channels.start_channels(stdin=False, hb=False)
         self.channels.allow_stdin = False
         info = await self._until_ready()
-        self.client = NotebookClient(self.node, km=manager)
-        self.client.kc = self.channels
+        self.client = _jupyter().CellClient(self.node, km=self.manager)
+        self.client.kc, self.client.on_output = self.channels, self.on_output
         if isinstance(info.get("language_info"), dict):
             self.node["metadata"]["language_info"] = info["language_info"]
 
-    async def _launch(self, **options: Any) -> None:
+    async def _launch(self) -> None:
+        self.manager = manager = _jupyter().KernelManager(kernel_name=self.spec.kernel)
+        manager.connection_file = str(self.folder / "kernel.json")
+        if sockets := self._folder_of_sockets():
+            manager.transport, manager.ip = "ipc", f"{sockets}/k"
+        env = {**os.environ, **self.spec.env, _processes.MARK: self.mark}
         try:
-            await self.manager.start_kernel(cwd=self.spec.cwd, env={**os.environ, **self.spec.env}, **options)
+            history = ["--HistoryManager.hist_file=:memory:"] if _is_ipykernel(manager.kernel_spec.argv) else []
+            with (self.folder / "log").open("wb") as log:
+                await manager.start_kernel(
+                    cwd=self.spec.cwd, env=env, extra_arguments=history, stdout=log, stderr=log
+                )  # fmt: skip
         except Exception as error:  # noqa: BLE001  a kernelspec's program can fail to start in any way
-            raise _End(TaskState.FAILED, Reason("start", f"the kernel {self.spec.kernel} did not start: {error}")) from None
+            why = str(error) or type(error).__name__
+            raise _End(TaskState.FAILED, Reason("start", f"the kernel {self.spec.kernel} did not start: {why}")) from None
+        finally:
+            self.process = getattr(manager.provisioner, "process", None)
+
+    def _folder_of_sockets(self) -> str | None:
+        """Return a folder of ours whose path is short enough for sockets; None if there is none, so that tcp must serve."""
+        if sys.platform == "win32":
+            return None
+        if _is_short(str(self.folder)):
+            return str(self.folder)
+        for parent in (os.environ.get("XDG_RUNTIME_DIR"), "/tmp"):  # noqa: S108  a fresh folder of 0700 is made in it
+            if parent and _is_short(f"{parent}/nbgrid-12345678"):
+                with suppress(OSError):
+                    self.sockets = tempfile.TemporaryDirectory(prefix="nbgrid-", dir=parent, ignore_cleanup_errors=True)
+                    return self.sockets.name
+        return None
 
     async def _until_ready(self) -> dict[str, Any]:
         """Return what the kernel says of itself, once both its replies and its outputs reach us."""
@@ -148,10 +177,15 @@ class _Execution:
         finally:
             if not answer.done():
                 answer.cancel()
+                await asyncio.gather(answer, return_exceptions=True)
         if answer in done:
             return answer.result()
-        how = "died" if self.exit in done else f"did not answer within {self.spec.startup_timeout:g} s"
-        raise _End(TaskState.FAILED, Reason("start", f"the kernel {self.spec.kernel} {how} at its start{self._log_tail()}"))
+        how = "died at its start" if self.exit in done else f"did not answer within {self.spec.startup_timeout:g} s"
+        said = self._log_tail()
+        last = ": " + " | ".join(line.strip() for line in said.splitlines()[-3:])[-500:] if said else ""
+        raise _End(
+            TaskState.FAILED, Reason("start", f"the kernel {self.spec.kernel} {how}{last}", traceback=said or None)
+        )
 
     async def _handshake(self) -> dict[str, Any]:
         while True:
@@ -172,17 +206,17 @@ class _Execution:
                 return message
 
     def _log_tail(self) -> str:
-        with suppress(OSError):
-            lines = (self.folder / "log").read_text(errors="replace").strip().splitlines()
-            if lines:
-                return ": " + " | ".join(line.strip() for line in lines[-3:])[-500:]
+        """Return the last of what the kernel's process itself wrote to its standard streams."""
+        with suppress(OSError), (self.folder / "log").open("rb") as log:
+            log.seek(max(log.seek(0, os.SEEK_END) - _LOG_BYTES, 0))
+            return log.read().decode(errors="replace").strip()
         return ""
 
     # -- running ----------------------------------------------------------------------------------------------------
 
     async def _cells(self) -> None:
         places = [
-            index for index, cell in notebooks.code_cells(self.node) if "skip-execution" not in notebooks.tags(cell)
+            index for index, cell in notebooks.code_cells(self.node) if _status.SKIPPED not in notebooks.tags(cell)
         ]
         self.is_idle = True
         for number, index in enumerate(places, 1):
@@ -201,7 +235,7 @@ class _Execution:
                 self.on_event(CellEvent("ended", index, len(places), number, seconds))
 
     async def _cell(self, cell: Any, index: int) -> None:
-        from nbclient.exceptions import CellExecutionError, DeadKernelError
+        from nbclient.exceptions import CellExecutionError
 
         self.is_idle = False
         task = asyncio.ensure_future(self.client.async_execute_cell(cell, index, store_history=True))
@@ -211,8 +245,6 @@ class _Execution:
         except CellExecutionError as error:
             self.is_idle = True
             raise _end_of_exception(error, index) from None
-        except DeadKernelError:
-            raise await self._death(index) from None
         finally:
             if not task.done():
                 task.cancel()
@@ -232,10 +264,12 @@ class _Execution:
             if not task.done():
                 raise await self._death(index)
             return
-        await self.manager.interrupt_kernel()
+        with suppress(Exception):  # whatever hinders it, the processes are ended after it
+            await self.manager.interrupt_kernel()
         await asyncio.wait({task, self.exit}, timeout=_INTERRUPT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             task.exception()  # its KeyboardInterrupt stands in the cell's outputs
+            self.is_idle = not self.exit.done()
         limit = f"{self.spec.cell_timeout:g} s"
         raise _End(
             TaskState.TIMED_OUT, Reason("timeout", f"cell {index + 1} took longer than its limit of {limit}", index)
@@ -250,22 +284,22 @@ class _Execution:
             limit, held = self.spec.memory or 0, self.peak
             message = f"killed in cell {index + 1}: it held {held / 1e6:,.0f} MB, its limit is {limit / 1e6:,.0f} MB"
             return _End(TaskState.KILLED, Reason("memory", message, index))
-        code = self.process.poll()
+        code, said = self.process.poll(), self._log_tail() or None
         if code is not None and code < 0:
             message = f"the kernel was killed by {_signal_name(-code)} in cell {index + 1}"
-            return _End(TaskState.KILLED, Reason("signal", message, index))
+            return _End(TaskState.KILLED, Reason("signal", message, index, traceback=said))
         message = f"the kernel left by itself in cell {index + 1}, with exit code {code}"
-        return _End(TaskState.KILLED, Reason("exit", message, index))
+        return _End(TaskState.KILLED, Reason("exit", message, index, traceback=said))
 
     async def _watch_memory(self) -> None:
         limit = self.spec.memory
         while True:
             await asyncio.sleep(0.2 if limit else 1.0)
-            held = _processes.private_memory(self.process.pid)
+            held = await asyncio.to_thread(_processes.private_memory, self.process.pid)
             self.peak = max(self.peak, held)
             if limit and held > limit:
                 self.over_memory = True
-                _processes.end_tree(self.process.pid, 0)
+                await asyncio.to_thread(_processes.end_tree, self.process.pid, 0, self.mark)
 
     async def _probe(self) -> tuple[dict[str, str], tuple[str, ...]]:
         """Return the versions of the packages that the notebook loaded, and the numba kernels of ours that it ran."""
@@ -282,39 +316,73 @@ class _Execution:
 
     # -- ending -----------------------------------------------------------------------------------------------------
 
-    async def _close(self) -> None:
-        """End the kernel and everything that it started, and free its channels."""
-        for task in (self.watch,):
-            if task:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+    async def _end(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """End the kernel and everything that it started, free its channels, and return what `_probe` does."""
+        told: tuple[dict[str, str], tuple[str, ...]] = ({}, ())
+        if self.is_idle:
+            told = await self._probe()
+        if self.client is not None:
+            with suppress(Exception):  # the state of widgets, as far as it was understood
+                self.client.set_widgets_metadata()
         if self.process is not None:
             await self._end_process()
+        for task in filter(None, (self.watch, self.exit)):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         if self.channels is not None:
             self.channels.stop_channels()
-        if self.exit is not None:
-            self.exit.cancel()
-            await asyncio.gather(self.exit, return_exceptions=True)
         if self.manager is not None:
             await self.manager.cleanup_resources()
+        if self.sockets is not None:
+            self.sockets.cleanup()
+        self.notebook["cells"], self.notebook["metadata"] = self.node["cells"], self.node["metadata"]
+        return told
+
+    def _ask_to_leave(self) -> None:
+        """
+        Ask an idle kernel to end.
+
+        One shutdown in twenty hangs in ipykernel 7: its control thread still flushes to the output thread when the main
+        thread has closed that. So an ipykernel is asked from inside to leave its main loop, which is all that matters.
+        """
+        if self.manager.kernel_spec is not None and _is_ipykernel(self.manager.kernel_spec.argv):
+            self.channels.execute("", silent=True, store_history=False, user_expressions={"leave": _LEAVE})
+        else:
+            self.channels.shutdown()
 
     async def _end_process(self) -> None:
         pid = self.process.pid
         self.peak = max(self.peak, _processes.high_water(pid))
         grace = _TERMINATE_SECONDS
         if self.is_idle and self.exit is not None:
-            self.channels.shutdown()  # so that what the notebook registered with atexit runs
+            self._ask_to_leave()  # so that what the notebook registered with atexit runs
             done, _ = await asyncio.wait({self.exit}, timeout=_SHUTDOWN_SECONDS)
             grace = 0.0 if done else grace
         elif self.exit is not None and self.exit.done():
             grace = 0.0
         # Off the loop: other notebooks of this process must not wait for this one's stubborn children.
-        await _in_thread(_processes.end_tree, pid, grace)
-        await _in_thread(self.process.wait)
+        await asyncio.to_thread(_processes.end_tree, pid, grace, self.mark)
+        with suppress(subprocess.TimeoutExpired):  # one that the system itself cannot end is left to it
+            await asyncio.to_thread(self.process.wait, _REAP_SECONDS)
 
 
-def _in_thread(function: Any, *arguments: Any) -> Coroutine[Any, Any, Any]:
-    return asyncio.to_thread(function, *arguments)
+async def _whatever_comes(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """Await *coroutine* to its end, even if the awaiting task is cancelled meanwhile."""
+    task = asyncio.ensure_future(coroutine)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    return task.result()
+
+
+def _jupyter() -> Any:
+    from nbgrid.engines import _jupyter
+
+    return _jupyter
+
+
+def _is_short(folder: str) -> bool:
+    return len(os.fsencode(folder)) <= _LONGEST_SOCKET - len("/k-5")
 
 
 def _is_ipykernel(argv: list[str]) -> bool:

@@ -11,10 +11,15 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
 import psutil
+
+MARK = "_NBGRID_TREE"
+"""The variable by which a task's processes are found that have left its session."""
 
 
 def tree(leader: int) -> list[psutil.Process]:
@@ -45,19 +50,55 @@ def high_water(pid: int) -> int:
     return max(kilobytes.get("VmHWM", 0) - shared, 0) * 1024
 
 
-def end_tree(leader: int, grace: float) -> None:
-    """End every process of *leader*'s tree: SIGTERM, then, after *grace* seconds, SIGKILL until none is left."""
-    processes = tree(leader)
+def end_tree(leader: int, grace: float, mark: str = "") -> None:
+    """
+    End every process of *leader*'s tree: SIGTERM, then, after *grace* seconds, SIGKILL until none is left.
+
+    With *mark*, also every process whose environment holds that text under `MARK`: a daemon has left both the session and its
+    parent. *leader* is not reaped: its exit status belongs to whoever started it.
+    """
+    processes = _living(leader, mark)
     if grace > 0:
         _signal(processes, signal.SIGTERM)
-        _, processes = psutil.wait_procs(processes, timeout=grace)
-        processes += [process for process in tree(leader) if process not in processes]
+        _wait(processes, grace)
+        processes = _living(leader, mark)
     for _ in range(10):  # a tree that forks while it is killed is looked up again
-        _signal(processes, signal.SIGKILL)
-        psutil.wait_procs(processes, timeout=1)
-        processes = [process for process in tree(leader) if process.pid != leader or not _is_dead(process)]
         if not processes:
             return
+        _signal(processes, signal.SIGKILL)
+        _wait(processes, 1.0)
+        processes = _living(leader, mark)
+
+
+def _living(leader: int, mark: str) -> list[psutil.Process]:
+    found = {process.pid: process for process in tree(leader)}
+    for process in _marked(mark) if mark else ():
+        found.setdefault(process.pid, process)
+    return [process for process in found.values() if not _is_dead(process)]
+
+
+def _marked(mark: str) -> Iterator[psutil.Process]:
+    for pid in psutil.pids():
+        with suppress(psutil.Error, OSError):
+            if pid != os.getpid() and mark in _environment(pid):
+                yield psutil.Process(pid)
+
+
+def _environment(pid: int) -> str:
+    """Return the value of `MARK` with which *pid* was started."""
+    if sys.platform != "linux":
+        return str(psutil.Process(pid).environ().get(MARK, ""))
+    with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123  read for every process
+        found = [entry for entry in file.read().split(b"\0") if entry.startswith(MARK.encode() + b"=")]
+    return found[0].decode(errors="replace") if found else ""
+
+
+def _wait(processes: list[psutil.Process], seconds: float) -> None:
+    """Wait until all of *processes* are dead, reaped or not, but no longer than *seconds*."""
+    deadline, pause = time.monotonic() + seconds, 0.002
+    while not all(map(_is_dead, processes)) and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
 
 
 async def wait_for_exit(process: subprocess.Popen[bytes]) -> None:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from nbgrid.notebook import tags
 from nbgrid.typing import Cell, Notebook
+
+SKIPPED = "skip-execution"
+"""The tag of cells that are not executed."""
 
 
 def now() -> str:
@@ -17,8 +21,10 @@ def now() -> str:
 
 
 def reset(notebook: Notebook) -> None:
-    """Set every cell of *notebook* to pending."""
+    """Set every cell of *notebook* to pending, and forget what an earlier execution left in those that will run."""
     for cell in notebook["cells"]:
+        if cell["cell_type"] == "code" and SKIPPED not in tags(cell):
+            cell["outputs"], cell["execution_count"] = [], None
         cell["metadata"]["papermill"] = {
             "duration": None, "end_time": None, "exception": None, "start_time": None, "status": "pending",
         }  # fmt: skip

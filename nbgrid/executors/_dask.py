@@ -1,90 +1,59 @@
 """
 Tasks on Dask workers: an embedded cluster inside this process, or one that exists.
 
-The embedded cluster is a bare scheduler and one-slot workers that share this process and talk in it (`inproc`): no user code runs in
-a worker, isolation is the kernels', and nothing listens on any address that another user could reach.
+On an existing cluster a worker plugin brings the work and sets the resource `nbgrid_slot`; tasks request it and secede,
+so that slots bound how many run and the worker's threads stay free for what the notebooks themselves submit.
 
-On an existing cluster a worker plugin brings the work and sets the resource `nbgrid_slot`; tasks request it and secede, so that
-slots bound how many run and the worker's threads stay free for what the notebooks themselves submit.
+Each assignment goes to one worker, and to no other after it: when that worker is lost, so is the attempt, and whoever counts
+attempts decides on the next. Dask alone would perform it again under the same number.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import tempfile
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-import dask.config
-from distributed import Client, Scheduler, Worker, get_worker, secede
+import cloudpickle  # type: ignore[import-untyped,unused-ignore]
+from distributed import Client
 from distributed.client import FutureCancelledError
-from distributed.diagnostics.plugin import WorkerPlugin
+from distributed.core import connect
 from distributed.scheduler import KilledWorker
-from distributed.utils import LoopRunner
 
 from nbgrid.errors import PreflightError
+from nbgrid.executors._embedded import EmbeddedCluster
+from nbgrid.executors._plugin import SLOT, ByValue, WorkParcel, perform, plugin_name, problem_of, stop_work
 from nbgrid.executors.base import OnMessage, Work, WorkerLostError
 
-SLOT = "nbgrid_slot"
-# Packages whose versions must agree for tasks to be understood, and how much of a version counts.
-_MUST_AGREE = {"python": 2, "distributed": 3, "cloudpickle": 2, "nbgrid": 3}
-_CONNECT_SECONDS = 10.0
-# The profiler and the system monitor sample the whole process, once for each worker in it.
-_EMBEDDED_CONFIG = {
-    "distributed.worker.profile.enabled": False,
-    "distributed.admin.system-monitor.interval": "10s",
-    "distributed.worker.http.routes": [],
-    "distributed.scheduler.http.routes": [],
-    "distributed.scheduler.work-stealing": False,
-    "distributed.worker.memory.spill": False,
-}
+_CONNECT_SECONDS, _CALL_SECONDS, _DIRECT_SECONDS, _LOOK_SECONDS = 10.0, 10.0, 2.0, 0.5
 
 
-class _WorkPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
-    """Brings the work to a worker and, on an existing cluster, gives the worker its slots."""
+class _Sent:
+    """An assignment that has been submitted and not settled."""
 
-    def __init__(self, work: Work, has_slots: bool) -> None:
-        self.work, self.has_slots = work, has_slots
-        self.name = _plugin_name(work.id)
-
-    async def setup(self, worker: Any) -> None:
-        if not self.has_slots:
-            await worker.set_resources(**{SLOT: worker.state.nthreads})
-
-
-def _plugin_name(work: str) -> str:
-    return f"nbgrid-{work}"
-
-
-def _perform(work_id: str, assignment: Any) -> Any:
-    """Perform *assignment* in a worker's thread."""
-    worker = get_worker()
-    work = worker.plugins[_plugin_name(work_id)].work
-    with suppress(Exception):  # a task that cannot secede runs all the same
-        secede()
-    topic = _plugin_name(work_id)
-    return work.perform(assignment, str(worker.name), lambda message: worker.log_event(topic, message))
-
-
-def _check(work_id: str, dask_worker: Any = None) -> str | None:
-    return str(problem) if (problem := dask_worker.plugins[_plugin_name(work_id)].work.check()) else None
-
-
-def _stop(work_id: str, dask_worker: Any = None) -> None:
-    if plugin := dask_worker.plugins.get(_plugin_name(work_id)):
-        plugin.work.stop()
+    def __init__(self, assignment: Any) -> None:
+        self.assignment = assignment
+        self.future: Future[Any] = Future()
+        self.address: str | None = None
+        """The worker that it went to, or None while no worker can take it."""
+        self.dask: Any = None
+        """Dask's future, held here: Dask forgets what nobody holds."""
+        self.missed = 0
+        """How often in a row its worker was not there."""
 
 
 class DaskExecutor:
     """
     Performs assignments on the workers of a Dask cluster.
 
-    Without *address* and *client*, on an embedded cluster of *workers* one-slot workers; with either, on that cluster, which is
-    checked first: it answers, has workers within *no_workers_timeout* seconds, and these have the same nbgrid.
+    Without *address* and *client*, on an embedded cluster of *workers* one-slot workers. With either, on that cluster,
+    which is checked first: it answers, and has workers within *no_workers_timeout* seconds, some of which can do the work.
+    Workers that join later are checked as they join. When for that time none can, what was submitted is lost.
     """
 
     def __init__(
@@ -98,26 +67,27 @@ class DaskExecutor:
         self._address, self._given_client, self._workers = address, client, workers
         self._no_workers_timeout = no_workers_timeout
         self._client: Client | None = client
-        self._embedded: _EmbeddedCluster | None = None
+        self._embedded: EmbeddedCluster | None = None
         self._work: Work | None = None
-        self._able: list[str] | None = None
-        self._sent: dict[str, str] = {}
+        self._lock = threading.RLock()
+        self._sent: dict[str, _Sent] = {}
+        self._slots: dict[str, int] = {}
+        """The slots of each worker that can do the work."""
+        self._none_since: float | None = None
+        self._lost: str | None = None
+        """Why the cluster cannot be reached any more."""
+        self._is_direct = False
+        self._watcher: threading.Thread | None = None
+        self._is_closing = threading.Event()
         self.notes: list[str] = []
         """What a person should know of the cluster: workers that are left out, and why."""
 
     @property
     def slots(self) -> int:
         """How many assignments fit the workers that can do the work; 1 while a cluster has none, so that they wait there."""
-        if self._embedded or self._client is None:
+        if self._is_embedded:
             return self._workers
-        return max(1, sum(self._slots_by_worker().values()))
-
-    def _slots_by_worker(self) -> dict[str, int]:
-        if self._embedded:
-            return dict.fromkeys(self._embedded.addresses, 1)
-        assert self._client is not None
-        workers = self._client.scheduler_info(n_workers=-1)["workers"]
-        return {address: int(worker["nthreads"]) for address, worker in workers.items() if self._is_able(address)}
+        return max(1, sum(self._slots.values()))
 
     @property
     def description(self) -> str:
@@ -128,76 +98,78 @@ class DaskExecutor:
         return f"the Dask cluster at {where}"
 
     def start(self, work: Work, on_message: OnMessage) -> None:
-        """Connect, check the workers, and send them *work*."""
-        if self._is_embedded:
-            self._embedded = _EmbeddedCluster(self._workers)
-            self._client = self._embedded.client
-        elif self._client is None:
-            self._client = _connect(str(self._address))
-        self._work = work
-        if not self._is_embedded:
-            self._check_cluster()
-        self._client.register_plugin(_WorkPlugin(work, has_slots=self._is_embedded))
-        self._check_workers(work)
-        self._client.subscribe_topic(_plugin_name(work.id), lambda event: on_message(event[1]))
+        """Connect, send the workers *work*, and find which of them can do it."""
+        self._work, self._lost, self._none_since = work, None, None
+        self._is_closing.clear()
+        try:
+            self._open()
+            assert self._client is not None
+            self._client.subscribe_topic(plugin_name(work.id), lambda event: on_message(event[1]["message"]))
+            self._client.register_plugin(WorkParcel(work))
+            self._check_workers()
+            if not self._is_embedded:
+                self._look()
+                self._is_direct = self._client.sync(_can_connect, list(self._slots)[:3])
+                self._watcher = threading.Thread(target=self._watch, name="nbgrid-watch", daemon=True)
+                self._watcher.start()
+        except BaseException:
+            self.close()
+            raise
 
     def submit(self, assignment: Any) -> Future[Any]:
         """Send *assignment* to a worker with a free slot."""
-        assert self._client is not None
-        assert self._work is not None
-        key = f"nbgrid-{self._work.id}-{os.urandom(6).hex()}"
-        # Dask takes a task that has seceded for no load, and would send one worker everything: we say which is free. It
-        # may send the task elsewhere when that worker is gone, but only to a worker that can do the work.
-        chosen = self._free_worker()
-        sent = self._client.submit(
-            _perform, self._work.id, assignment, key=key, resources={SLOT: 1}, pure=False,
-            workers=self._able or chosen, allow_other_workers=self._able is None and chosen is not None,
-        )  # fmt: skip
-        future: Future[Any] = Future()
-        self._sent[key] = str(chosen)
-        # The Dask future is held by this closure until it is done: Dask forgets what nobody holds.
-        sent.add_done_callback(lambda done: self._settled(key, future, done))
-        return future
-
-    def _free_worker(self) -> str | None:
-        """Return the address of the worker with the most free slots, or None while there is no worker."""
-        slots = self._slots_by_worker()
-        busy = Counter(self._sent.values())
-        return max(slots, key=lambda address: slots[address] - busy[address], default=None)
-
-    def _settled(self, key: str, future: Future[Any], done: Any) -> None:
-        self._sent.pop(key, None)
-        _settle(future, done)
+        sent = _Sent(assignment)
+        with self._lock:
+            self._sent[f"nbgrid-{os.urandom(8).hex()}"] = sent
+            self._send_waiting()
+        return sent.future
 
     def stop(self) -> None:
-        """Have every worker end what it is performing of this work."""
-        if self._client is not None and self._work is not None:
-            self._client.run(_stop, self._work.id)
+        """Have every worker end what it is performing of this work; what none has begun is cancelled."""
+        if self._client is None or self._work is None:
+            return
+        name, begun = plugin_name(self._work.id), set[str]()
+        with suppress(Exception):  # a cluster that does not answer has nothing left to stop
+            if not self._lost:
+                told = self._client.run(
+                    ByValue(stop_work), name, on_error="ignore", callback_timeout=_CALL_SECONDS
+                )  # fmt: skip
+                begun = {key for keys in told.values() for key in keys}
+        with self._lock:
+            for key in [key for key in self._sent if key not in begun]:
+                self._drop(key, Future.cancel)
 
     def close(self) -> None:
         """Forget the work on the workers; close the embedded cluster or the connection that `start` made."""
-        if self._client is not None and self._work is not None:
-            with suppress(Exception):
-                self._client.unsubscribe_topic(_plugin_name(self._work.id))
-            if not self._is_embedded:
-                with suppress(Exception):  # a cluster that is gone needs no farewell
-                    self._client.unregister_worker_plugin(_plugin_name(self._work.id))
+        self._is_closing.set()
+        if self._watcher is not None:
+            self._watcher.join()
+        if self._client is not None and self._work is not None and self._embedded is None and not self._lost:
+            self._say_farewell(self._client, self._work)
         if self._embedded is not None:
             self._embedded.close()
         elif self._client is not None and self._given_client is None:
-            self._client.close()
-        self._client, self._embedded, self._work = self._given_client, None, None
+            with suppress(Exception):
+                self._client.close(timeout=_CALL_SECONDS)
+        with self._lock:
+            for key in list(self._sent):
+                self._fail(key, "the executor was closed")
+        self._client, self._embedded, self._work, self._watcher = self._given_client, None, None, None
+
+    # -- the cluster ------------------------------------------------------------------------------------------------
 
     @property
     def _is_embedded(self) -> bool:
         return self._address is None and self._given_client is None
 
-    def _is_able(self, address: str) -> bool:
-        return self._able is None or address in self._able
-
-    def _check_cluster(self) -> None:
-        """Refuse a cluster without workers, or whose workers could not understand a task."""
-        assert self._client is not None
+    def _open(self) -> None:
+        if self._is_embedded:
+            self._embedded = EmbeddedCluster(self._workers)
+            self._client = self._embedded.client
+            self._slots = dict.fromkeys(self._embedded.addresses, 1)
+            return
+        if self._client is None:
+            self._client = _connect(str(self._address))
         try:
             self._client.wait_for_workers(1, timeout=self._no_workers_timeout)
         except TimeoutError:
@@ -205,68 +177,125 @@ class DaskExecutor:
                 f"{self.description} has had no worker for {self._no_workers_timeout:g} s: start one with "
                 f"`dask worker {self._client.scheduler.address}`"
             ) from None
-        versions = self._client.get_versions(packages=["nbgrid"])
-        problems = list(_disagreements(versions))
-        if problems:
-            raise PreflightError("the cluster's workers differ from this machine:\n  " + "\n  ".join(problems))
 
-    def _check_workers(self, work: Work) -> None:
-        """Keep to the workers that can do *work*; refuse if none can."""
+    def _check_workers(self) -> None:
+        """Note the workers that cannot do the work; refuse if none can."""
         assert self._client is not None
-        problems = self._client.run(_check, work.id)
-        unable = {address: problem for address, problem in problems.items() if problem}
-        if not unable:
-            return
-        told = [f"{address}: {problem}" for address, problem in unable.items()]
-        if len(unable) == len(problems):
-            raise PreflightError(told[0].partition(": ")[2] if self._is_embedded else "no worker can run it:\n  " + "\n  ".join(told))
-        self._able = [address for address in problems if address not in unable]
-        self.notes += [f"no task goes to {line}" for line in told]
+        assert self._work is not None
+        problems = self._client.run(ByValue(problem_of), plugin_name(self._work.id), on_error="return")
+        unable = {address: str(problem) for address, problem in problems.items() if problem}
+        if unable and len(unable) == len(problems):
+            told = [f"{address}: {problem}" for address, problem in unable.items()]
+            raise PreflightError(
+                next(iter(unable.values())) if self._is_embedded else "no worker can run it:\n  " + "\n  ".join(told)
+            )
+        self.notes = [f"no task goes to {address}: {problem}" for address, problem in unable.items()]
 
+    def _say_farewell(self, client: Client, work: Work) -> None:
+        with suppress(Exception):  # a cluster that is gone needs none
+            client.unsubscribe_topic(plugin_name(work.id))
+            client.sync(client._unregister_worker_plugin, name=plugin_name(work.id), callback_timeout=_CALL_SECONDS)
 
-class _EmbeddedCluster:
-    """A scheduler and one-slot workers in this process, on an event loop in a thread of its own."""
+    def _watch(self) -> None:
+        """See workers come and go, until the executor is closed."""
+        while not self._is_closing.wait(_LOOK_SECONDS):
+            try:
+                self._look()
+            except Exception as error:  # noqa: BLE001  a cluster can be lost in any way
+                assert self._client is not None
+                if self._client.status in {"closed", "closing"}:  # until then it tries to connect again
+                    self._lost = f"{self.description} is gone ({str(error) or type(error).__name__})"
+            with self._lock:
+                self._settle_lost()
+                self._send_waiting()
 
-    def __init__(self, workers: int) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="nbgrid-dask-", ignore_cleanup_errors=True)
-        self._runner = LoopRunner(asynchronous=False)
-        self._runner.start()
-        self._nodes: list[Any] = []
-        with dask.config.set(_EMBEDDED_CONFIG):
-            self._runner.run_sync(self._start, workers)
-            self.client = Client(self._nodes[0].address, loop=self._runner.loop, set_as_default=False)
+    def _look(self) -> None:
+        """Learn which workers can do the work now."""
+        assert self._client is not None
+        assert self._work is not None
+        marker = plugin_name(self._work.id)
+        info = self._client.sync(self._client.scheduler.identity, n_workers=-1, callback_timeout=_CALL_SECONDS)
+        workers = info["workers"].items()
+        self._slots = {
+            address: int(worker["nthreads"]) for address, worker in workers
+            if worker["resources"].get(marker) and worker["status"] == "running"
+        }  # fmt: skip
+        self._none_since = None if self._slots else self._none_since or time.monotonic()
+        with self._lock:
+            for sent in self._sent.values():
+                sent.missed = 0 if sent.address in info["workers"] or sent.address is None else sent.missed + 1
 
-    async def _start(self, workers: int) -> None:
-        # No part of the embedded cluster is for others: only the http server, which cannot be turned off, has a
-        # socket, and that is on the loopback interface and serves no page.
-        for name in ("distributed.scheduler", "distributed.worker", "distributed.core"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        scheduler = await Scheduler(protocol="inproc://", dashboard=False, dashboard_address="127.0.0.1:0")
-        self._nodes.append(scheduler)
-        for number in range(workers):
-            worker = await Worker(
-                scheduler.address, name=f"worker-{number}", nthreads=1, resources={SLOT: 1}, memory_limit=0,
-                local_directory=self._folder.name, dashboard=False, dashboard_address="127.0.0.1:0",
+    def _settle_lost(self) -> None:
+        for key, sent in list(self._sent.items()):
+            if self._lost:
+                self._fail(key, self._lost)
+            elif sent.missed >= 2:  # once may be a worker that hands its results over and leaves
+                self._fail(key, f"the worker {sent.address} that ran it is gone")
+            elif sent.address is None and self._has_had_none_too_long():
+                waited = f"{self._no_workers_timeout:g} s"
+                self._fail(key, f"{self.description} has had no worker that can run it for {waited}")
+
+    def _has_had_none_too_long(self) -> bool:
+        return self._none_since is not None and time.monotonic() - self._none_since > self._no_workers_timeout
+
+    # -- assignments ------------------------------------------------------------------------------------------------
+
+    def _send_waiting(self) -> None:
+        """Send what waits for a worker, if there is one."""
+        busy = Counter(sent.address for sent in self._sent.values())
+        for key, sent in self._sent.items():
+            if sent.address is None and self._slots and not self._lost:
+                # Dask takes a task that has seceded for no load, and would send one worker everything: we say who is free.
+                sent.address = max(self._slots, key=lambda address: self._slots[address] - busy[address])
+                busy[sent.address] += 1
+                self._send(key, sent)
+        self._settle_lost()
+
+    def _send(self, key: str, sent: _Sent) -> None:
+        assert self._client is not None
+        assert self._work is not None
+        try:
+            # Whole functions and plain bytes, since the scheduler unpickles them too, and need not have nbgrid.
+            sent.dask = self._client.submit(
+                ByValue(perform), plugin_name(self._work.id), cloudpickle.dumps(sent.assignment),
+                key=key, resources={SLOT: 1}, pure=False, workers=[sent.address],
             )  # fmt: skip
-            self._nodes.append(worker)
+        except Exception as error:  # noqa: BLE001  a closed client raises its own, and a bad assignment anything
+            self._lost = None if self._client.status == "running" else f"{self.description} is gone ({error})"
+            sent.future.set_exception(error) if not self._lost else None
+            return
+        self._client.loop.add_callback(self._receive, key, sent)
 
-    @property
-    def addresses(self) -> list[str]:
-        """The workers' addresses."""
-        return [node.address for node in self._nodes[1:]]
+    async def _receive(self, key: str, sent: _Sent) -> None:
+        """Settle *sent* with what Dask's future comes to hold; large results come straight from their worker."""
+        settle: Callable[[Future[Any]], Any]
+        try:
+            assert self._client is not None
+            result = cloudpickle.loads(await self._client.gather(sent.dask, direct=self._is_direct, asynchronous=True))
+        except (KilledWorker, FutureCancelledError) as error:
+            lost = WorkerLostError(f"the worker {sent.address} that ran it is gone ({type(error).__name__})")
+            settle = lambda future: future.set_exception(lost)  # noqa: E731
+        except Exception as error:  # noqa: BLE001  a future carries whatever was raised to the one who asks
+            raised = error
+            settle = lambda future: future.set_exception(raised)  # noqa: E731
+        else:
+            settle = lambda future: future.set_result(result)  # noqa: E731
+        with self._lock:
+            if (found := self._sent.pop(key, None)) is not None:
+                settle(found.future)
 
-    def close(self) -> None:
-        """Close everything, in the reverse order."""
-        with suppress(Exception):
-            self.client.close()
-        self._runner.run_sync(self._stop)
-        self._runner.stop()
-        self._folder.cleanup()
+    def _fail(self, key: str, why: str) -> None:
+        self._drop(key, lambda future: future.set_exception(WorkerLostError(why)))
 
-    async def _stop(self) -> None:
-        for node in reversed(self._nodes):
+    def _drop(self, key: str, settle: Callable[[Future[Any]], Any]) -> None:
+        """Settle what was sent under *key*, and have Dask forget it."""
+        sent = self._sent.pop(key)
+        settle(sent.future)
+        if sent.future.cancelled():
+            sent.future.set_running_or_notify_cancel()
+        if sent.dask is not None and not self._lost:
             with suppress(Exception):
-                await node.close()
+                sent.dask.client.loop.add_callback(sent.dask.cancel, asynchronous=True)
 
 
 def _connect(address: str) -> Client:
@@ -280,37 +309,12 @@ def _connect(address: str) -> Client:
         ) from None
 
 
-def _disagreements(versions: Any) -> Iterable[str]:
-    """Yield a line for each worker whose versions differ from the client's where they must agree."""
-    here = versions["client"]["packages"]
-    for address, found in versions["workers"].items():
-        there = found["packages"] if isinstance(found, dict) else {}
-        for package, parts in _MUST_AGREE.items():
-            mine, theirs = here.get(package), there.get(package)
-            if _head(mine, parts) != _head(theirs, parts):
-                missing = "is not installed" if theirs is None else f"is {theirs}"
-                remedy = f": pip install {package}=={mine}" if package != "python" else ""
-                yield f"{address}: {package} {missing}, here it is {mine}{remedy}"
-
-
-def _head(version: str | None, parts: int) -> list[str] | None:
-    return None if version is None else str(version).split(".")[:parts]
-
-
-def _settle(future: Future[Any], done: Any) -> None:
-    """Give *future* what the Dask future *done* holds."""
-    settle: Callable[[], None]
-    try:
-        result = done.result()
-    except KilledWorker as error:
-        lost = WorkerLostError(f"the workers that ran it died ({error.last_worker.address if error.last_worker else '?'})")
-        settle = lambda: future.set_exception(lost)  # noqa: E731
-    except FutureCancelledError as error:
-        lost = WorkerLostError(f"the cluster dropped it: {error}")
-        settle = lambda: future.set_exception(lost)  # noqa: E731
-    except BaseException as error:  # noqa: BLE001  a future carries whatever was raised to the one who asks
-        raised = error
-        settle = lambda: future.set_exception(raised)  # noqa: E731
-    else:
-        settle = lambda: future.set_result(result)  # noqa: E731
-    settle()
+async def _can_connect(addresses: list[str]) -> bool:
+    """Tell whether workers can be reached from here, so that their results need not pass through the scheduler."""
+    for address in addresses:
+        try:
+            comm = await connect(address, timeout=_DIRECT_SECONDS)
+        except Exception:  # noqa: BLE001  a firewall, a name that resolves there only, a certificate
+            return False
+        await comm.close()
+    return True

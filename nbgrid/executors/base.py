@@ -12,7 +12,10 @@ from concurrent.futures import Future
 from typing import Any, Protocol, TypeAlias
 
 OnMessage: TypeAlias = Callable[[dict[str, Any]], None]
-"""Takes a message that a worker emitted while it performed an assignment."""
+"""
+Takes a message that a worker emitted while it performed an assignment. It is called in a thread of the executor's, and messages
+are news, not records: of those that come too fast only the newest arrives, and long texts in them are cut.
+"""
 
 Emit: TypeAlias = Callable[[dict[str, Any]], None]
 
@@ -53,10 +56,14 @@ class Executor(Protocol):
         """
 
     def submit(self, assignment: Any) -> Future[Any]:
-        """Have *assignment* performed, and return the future of its report."""
+        """
+        Have *assignment* performed, and return the future of its report.
+
+        It is performed once at most: if its worker is lost, the future holds `WorkerLostError`.
+        """
 
     def stop(self) -> None:
-        """Have running assignments end soon and waiting ones dropped; each future is still done."""
+        """Have running assignments end soon, and cancel those that no worker has begun; each future is still done."""
 
     def close(self) -> None:
         """Give back what `start` took; nothing that it started is left behind."""

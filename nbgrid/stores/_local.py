@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from uuid import uuid4
 
 from nbgrid.errors import StoreError
+from nbgrid.stores.base import checked, parts_of
 
 _PARTIAL = ".partial"
 
@@ -42,14 +44,16 @@ class LocalStore:
 
     def exists(self, name: str) -> bool:
         """Tell whether the file that *name* is exists."""
-        return self._file(name).is_file()
+        file = self._file(name)
+        with _told(f"looking for {file}"):
+            return file.is_file()
 
     def names(self, folder: str) -> Iterator[str]:
         """Yield the files below *folder*; what a killed writer left half-made is not among them."""
-        top = self._file(folder)
-        for file in sorted(top.rglob("*")):
-            if file.is_file() and not file.name.endswith(_PARTIAL):
-                yield file.relative_to(self._root).as_posix()
+        top = self._root.joinpath(*parts_of(folder, self.root))
+        with _told(f"listing {top}"):
+            found = [file for file in top.rglob("*") if not file.name.endswith(_PARTIAL) and file.is_file()]
+        yield from sorted(file.relative_to(self._root).as_posix() for file in found)
 
     def move(self, old: str, new: str) -> None:
         """Move the file, within the same file system, in one step."""
@@ -64,6 +68,15 @@ class LocalStore:
         with _told(f"deleting {self._file(name)}"):
             self._file(name).unlink(missing_ok=True)
 
+    def sweep(self, folder: str, older_than: float = 3600.0) -> None:
+        """Delete old parts of files; a young one may be what another process is writing now."""
+        top = self._root.joinpath(*parts_of(folder, self.root))
+        with _told(f"tidying {top}"):
+            for file in top.rglob(f".*{_PARTIAL}"):
+                with suppress(FileNotFoundError):
+                    if time.time() - file.stat().st_mtime >= older_than:
+                        file.unlink()
+
     def probe(self) -> None:
         """Write a file of its own in the root, read it and delete it."""
         name = f".nbgrid-probe-{uuid4().hex}"
@@ -76,10 +89,7 @@ class LocalStore:
                 self.delete(name)
 
     def _file(self, name: str) -> Path:
-        parts = PurePosixPath(name).parts
-        if not name or name.startswith(("/", "~")) or "\\" in name or "\0" in name or ".." in parts or ":" in parts[0]:
-            raise StoreError(f"{name!r} does not stay below {self._root}")
-        return self._root.joinpath(*parts)
+        return self._root / checked(name, self.root)
 
 
 def replace_file(file: Path, content: bytes) -> None:

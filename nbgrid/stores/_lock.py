@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -9,6 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nbgrid.errors import LockedError, StoreError
+
+# What a file system says that has no locks, as Lustre does on many clusters: a run without its lock is better than none.
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 class PrefixLock:
@@ -24,20 +28,22 @@ class PrefixLock:
 
     def acquire(self, run: str) -> None:
         """Take the lock for *run*; raise `LockedError`, naming the driver that holds it, if it is taken."""
+        about = {"run": run, "pid": os.getpid(), "host": socket.gethostname(),
+                 "since": datetime.now(UTC).isoformat(timespec="seconds")}  # fmt: skip
+        descriptor = None
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
+            if not _try_lock(descriptor):
+                raise LockedError(_sentence(os.read(descriptor, 4096), self._file))
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(about).encode(), 0)
+            self._descriptor, descriptor = descriptor, None
         except OSError as error:
-            raise StoreError(f"{self._file}: {error.strerror or error}") from None
-        if not _try_lock(descriptor):
-            holder = os.read(descriptor, 4096)
-            os.close(descriptor)
-            raise LockedError(_sentence(holder, self._file))
-        about = {"run": run, "pid": os.getpid(), "host": socket.gethostname(),
-                 "since": datetime.now(UTC).isoformat(timespec="seconds")}  # fmt: skip
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(about).encode(), 0)
-        self._descriptor = descriptor
+            raise StoreError(f"locking {self._file}: {error.strerror or error}") from None
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
 
     def release(self) -> None:
         """Give the lock back, if it is held."""
@@ -62,6 +68,9 @@ def _try_lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     return True
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
 from nbgrid.errors import StoreError
+from nbgrid.stores.base import checked, parts_of
 
 
 class MemoryStore:
@@ -40,23 +40,24 @@ class MemoryStore:
 
     def names(self, folder: str) -> Iterator[str]:
         """Yield the names below *folder*."""
-        top = self._checked(folder).rstrip("/") + "/"
+        top = "".join(f"{part}/" for part in parts_of(folder, self.root))
         yield from sorted(name for name in list(self._held) if name.startswith(top))
 
     def move(self, old: str, new: str) -> None:
         """Keep under *new* what was kept under *old*."""
-        content = self.get(old)
-        self.put(new, content)
+        new, content = self._checked(new), self.get(old)
         del self._held[self._checked(old)]
+        self.put(new, content)
 
     def delete(self, name: str) -> None:
         """Forget what is kept under *name*."""
         self._held.pop(self._checked(name), None)
 
+    def sweep(self, folder: str, older_than: float = 3600.0) -> None:
+        """Do nothing: nothing is half-made in memory."""
+
     def probe(self) -> None:
         """Do nothing: memory can always be written."""
 
     def _checked(self, name: str) -> str:
-        if not name or name.startswith(("/", "~")) or "\\" in name or "\0" in name or ".." in PurePosixPath(name).parts:
-            raise StoreError(f"{name!r} does not stay below {self.root}")
-        return PurePosixPath(name).as_posix()
+        return checked(name, self.root)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Protocol
+
+from nbgrid.errors import StoreError
 
 
 class Store(Protocol):
@@ -31,7 +34,11 @@ class Store(Protocol):
         """Tell whether *name* holds anything."""
 
     def names(self, folder: str) -> Iterator[str]:
-        """Yield the names below *folder*, its subfolders' too, in alphabetical order; none if there is no such folder."""
+        """
+        Yield the names below *folder*, its subfolders' too, in alphabetical order; none if there is no such folder.
+
+        `.` is the root itself.
+        """
 
     def move(self, old: str, new: str) -> None:
         """Let *new* hold what *old* holds, and *old* nothing."""
@@ -39,5 +46,23 @@ class Store(Protocol):
     def delete(self, name: str) -> None:
         """Let *name* hold nothing; it may hold nothing already."""
 
+    def sweep(self, folder: str, older_than: float = 3600.0) -> None:
+        """Delete what writers that were killed left half-made below *folder*, unless it is younger than so many seconds."""
+
     def probe(self) -> None:
         """Raise `StoreError` unless a name can be written, read and deleted now."""
+
+
+def parts_of(name: str, root: str) -> tuple[str, ...]:
+    """Return the parts of *name*, none for `.`; raise `StoreError` for a name that leads out of *root* on any system."""
+    parts = PurePosixPath(name).parts
+    if not name or name.startswith(("/", "~")) or "\\" in name or "\0" in name or ".." in parts or ":" in "".join(parts[:1]):
+        raise StoreError(f"{name!r} does not stay below {root}")
+    return parts
+
+
+def checked(name: str, root: str) -> str:
+    """Return *name* in its one form; raise `StoreError` for a name that leads out of *root*, or is the root itself."""
+    if not parts_of(name, root):
+        raise StoreError(f"{name!r} is no name, but the whole of {root}")
+    return PurePosixPath(name).as_posix()

@@ -1,0 +1,105 @@
+"""
+What of jupyter_client and nbclient is done otherwise here; imported when the first kernel starts, since both are slow to load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import nbformat
+import zmq
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.client import timestamp
+from nbclient.exceptions import CellControlSignal
+
+# How long nothing may arrive, after a cell's reply, before its remaining outputs are taken for lost.
+_SILENCE_SECONDS = 10.0
+
+
+class KernelManager(AsyncKernelManager):
+    """Starts a kernel that dies with the process that started it, and loses none of its messages."""
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        """Return the kernelspec's command, behind the program that has the kernel killed when its parent dies."""
+        return [*_dies_with_its_parent(), *super().format_kernel_cmd(extra_arguments)]
+
+    def client(self, **options: Any) -> Any:
+        """Return a client whose sockets take any number of messages: beyond zmq's 1000, outputs would be dropped."""
+        self.context.setsockopt(zmq.RCVHWM, 0)
+        return super().client(**options)
+
+
+@cache
+def _dies_with_its_parent() -> tuple[str, ...]:
+    # ipykernel looks for its parent once a second, but not while a C call holds the GIL, and other kernels never do. This
+    # is done by a program, since code between fork and exec is not safe in a process with threads.
+    program = shutil.which("setpriv") if sys.platform == "linux" else None
+    if program is None:
+        return ()
+    import subprocess
+
+    command = (program, "--pdeathsig", "KILL", "--")
+    tried = subprocess.run([*command, "true"], capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    return command if tried.returncode == 0 else ()  # busybox has a setpriv that cannot
+
+
+class CellClient(NotebookClient):
+    """
+    Executes one cell after another in a kernel that others start, watch and end.
+
+    nbclient asks once a second whether the kernel lives, and leaves that task behind when a cell is given up; and it drops the
+    outputs that arrive more than 4 seconds after the reply.
+    """
+
+    on_output: Callable[[Any], None] | None = None
+    """Called with each message that belongs to the cell: the output that it is, or None."""
+
+    async def _async_poll_kernel_alive(self) -> None:
+        """Return: whoever executes a cell watches the kernel's process."""
+
+    async def _async_poll_for_reply(
+        self, msg_id: str, cell: Any, timeout: int | None, task_poll_output_msg: Any, task_poll_kernel_alive: Any
+    ) -> dict[str, Any]:
+        """Return the reply to *msg_id*, once the cell's outputs are there."""
+        assert self.kc is not None
+        while True:
+            message: dict[str, Any] = await self.kc.shell_channel.get_msg(timeout=None)
+            if message["parent_header"].get("msg_id") == msg_id:
+                break
+        if self.record_timing:
+            cell["metadata"]["execution"]["shell.execute_reply"] = timestamp(message)
+        seen = -1
+        while not task_poll_output_msg.done() and seen != self._seen:
+            seen = self._seen
+            await asyncio.wait({task_poll_output_msg}, timeout=_SILENCE_SECONDS)
+        if not task_poll_output_msg.done():
+            task_poll_output_msg.cancel()
+            _mark(cell, "the cell has ended, but the kernel's last outputs did not arrive")
+        return message
+
+    _seen = 0
+
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        """Take one message of the kernel's into *cell*."""
+        self._seen += 1
+        try:
+            output = super().process_message(msg, cell, cell_index)
+        except CellControlSignal:
+            raise
+        except Exception as error:  # noqa: BLE001  a widget's message, say, can be wrong in any way: the next may not be
+            _mark(cell, f"an output could not be understood ({type(error).__name__}: {error})")
+            return None
+        if self.on_output is not None:
+            self.on_output(output)
+        return output
+
+
+def _mark(cell: Any, text: str) -> None:
+    """Say in *cell*'s outputs that one is missing."""
+    cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text=f"nbgrid: {text}\n"))
