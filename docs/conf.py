@@ -19,5 +19,8 @@ myst_enable_extensions = ["deflist", "fieldlist"]
 myst_heading_anchors = 3
 
 html_theme = "alabaster"  # ships with Sphinx
-html_theme_options = {"description": "One notebook, a grid of parameters, every result comparable", "page_width": "1100px"}
+html_theme_options = {
+    "description": "One notebook, a grid of parameters, every result comparable",
+    "page_width": "1100px",
+}
 html_show_sphinx = False

@@ -1,12 +1,13 @@
 """
 Settings: the only reader of `NBGRID_*` variables and of `nbgrid.toml` in Jupyter's config directory.
 
-A variable wins over the file. The file is data only, and never read from the working directory: a folder that someone else
-made cannot change how nbgrid runs.
+A variable wins over the file. The file is data only, and never read from the working directory: a folder that someone
+else made cannot change how nbgrid runs.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -21,7 +22,11 @@ FILE = "nbgrid.toml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What can be set once for all runs; each entry `name` is `name = …` in the file and `NBGRID_NAME` in the environment."""
+    """
+    What can be set once for all runs.
+
+    Each entry `name` is `name = …` in the file and `NBGRID_NAME` in the environment.
+    """
 
     database_url: str | None = None
     """A SQLAlchemy URL; None for the SQLite file in Jupyter's data directory."""
@@ -67,23 +72,29 @@ def _from_file(file: Path) -> dict[str, Any]:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{file}: no valid TOML: {error}") from None
     known = [field.name for field in fields(Config)]
     for name in data:
         if name not in known:
-            raise ConfigError(f"{file}: there is no setting {name!r}{nearest(name, known)} (known: {', '.join(known)})")
+            listed = ", ".join(known)
+            raise ConfigError(f"{file}: there is no setting {name!r}{nearest(name, known)} (known: {listed})")
     return data
 
 
 def _typed(name: str, value: Any, where: str) -> Any:
     wanted = {field.name: str(field.type) for field in fields(Config)}[name]
+    if "str" in wanted:
+        if not isinstance(value, str):
+            raise ConfigError(f"{where}: {name} must be text, not {value!r}")
+        return value
+    kind, called = (int, "a whole number") if "int" in wanted else (float, "a number")
     try:
-        if "str" in wanted:
-            return str(value)
-        number = int(str(value)) if "int" in wanted else float(str(value))
+        number = kind(str(value)) if type(value) is not bool else 0
     except ValueError:
-        raise ConfigError(f"{where}: {name} must be a number, not {value!r}") from None
-    if number <= 0:
-        raise ConfigError(f"{where}: {name} must be above 0, not {value!r}")
+        raise ConfigError(f"{where}: {name} must be {called}, not {value!r}") from None
+    if not 0 < number < math.inf:
+        raise ConfigError(f"{where}: {name} must be {called} above 0, not {value!r}")
     return number

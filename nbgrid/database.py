@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ from nbgrid.states import Attempt, Reason, Run, RunState, Task, TaskState
 
 SCHEMA_VERSION = 1
 _BUSY_SECONDS = 30.0
-_SHARED_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "fuse.sshfs", "afs", "lustre", "gpfs"}
+_SHARED_FILE_SYSTEMS = {
+    "9p", "afs", "beegfs", "ceph", "cifs", "drvfs", "gfs2", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "ocfs2", "panfs",
+    "prl_fs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "wekafs",
+}  # fmt: skip
 
 _METADATA = sa.MetaData()
 _RUNS = sa.Table(
@@ -103,17 +107,47 @@ class Database:
         Raises `DatabaseError` for what cannot be opened, is no database of nbgrid's, or was made by a newer nbgrid.
         """
         database = cls(_engine(url), url)
-        with database._transaction("opening") as connection:
-            if sa.inspect(connection).get_table_names() == []:
-                _METADATA.create_all(connection)
-                connection.execute(_SCHEMA.insert().values(version=SCHEMA_VERSION))
-            version = connection.execute(sa.select(_SCHEMA.c.version)).scalar()
-        if version != SCHEMA_VERSION:
-            raise DatabaseError(
-                f"{shown_url(url)} has version {version} of nbgrid's tables and this nbgrid knows {SCHEMA_VERSION}: "
-                "upgrade nbgrid, or name another database with NBGRID_DATABASE_URL"
-            )
+        try:
+            version = database._version()
+            if version != SCHEMA_VERSION:
+                raise DatabaseError(
+                    f"{shown_url(url)} has version {version} of nbgrid's tables and this nbgrid knows {SCHEMA_VERSION}: "
+                    "upgrade nbgrid, or name another database with NBGRID_DATABASE_URL"
+                )
+            database._set_journal()
+        except BaseException:
+            database.close()
+            raise
         return database
+
+    def _version(self) -> int | None:
+        """Return the version of the tables, making them if there are none at all."""
+        with self._transaction("opening", writes=False) as connection:
+            tables = sa.inspect(connection).get_table_names()
+        if tables and not {_SCHEMA.name, _RUNS.name} <= set(tables):
+            raise DatabaseError(
+                f"{shown_url(self.url)} is no database of nbgrid's (it has the tables {', '.join(sorted(tables)[:5])}): "
+                "name another with NBGRID_DATABASE_URL"
+            )
+        if not tables:
+            with self._transaction("opening") as connection:
+                if not sa.inspect(connection).get_table_names():  # another process may have been faster
+                    _METADATA.create_all(connection)
+                    connection.execute(_SCHEMA.insert().values(version=SCHEMA_VERSION))
+        with self._transaction("opening", writes=False) as connection:
+            return connection.execute(sa.select(_SCHEMA.c.version)).scalar()
+
+    def _set_journal(self) -> None:
+        """Choose SQLite's journal: readers and the writer do not wait for each other with WAL, where that is safe."""
+        file = _sqlite_file(sa.make_url(self.url))
+        if file is None or not os.access(file, os.W_OK):
+            return
+        wanted = "wal" if _is_local(file) else "delete"
+        with self._transaction("opening", writes=None) as connection:
+            if connection.exec_driver_sql("PRAGMA journal_mode").scalar() != wanted:
+                # Refused while others use the file; then it stays as it is, and the next to open it tries again.
+                with suppress(sa.exc.OperationalError):
+                    connection.exec_driver_sql(f"PRAGMA journal_mode = {wanted}")
 
     # -- the driver writes ------------------------------------------------------------------------------------------
 
@@ -143,13 +177,13 @@ class Database:
 
     def runs(self) -> list[Run]:
         """Return all runs, the newest first."""
-        with self._transaction("reading runs") as connection:
+        with self._transaction("reading runs", writes=False) as connection:
             rows = connection.execute(sa.select(_RUNS).order_by(_RUNS.c.sequence.desc())).mappings()
             return [_run(row) for row in rows]
 
     def run(self, run: str) -> Run:
         """Return the run of that whole id; raise `RunNotFoundError` if there is none."""
-        with self._transaction("reading a run") as connection:
+        with self._transaction("reading a run", writes=False) as connection:
             row = connection.execute(sa.select(_RUNS).where(_RUNS.c.id == run)).mappings().first()
         if row is None:
             raise RunNotFoundError(f"there is no run {run!r}")
@@ -161,14 +195,14 @@ class Database:
         on &= _ATTEMPTS.c.number == _TASKS.c.attempt
         attempt = [_ATTEMPTS.c[name].label(f"attempt_{name}") for name in _ATTEMPT_COLUMNS]
         query = sa.select(_TASKS, *attempt).outerjoin(_ATTEMPTS, on).where(_TASKS.c.run == run).order_by(_TASKS.c.index)
-        with self._transaction("reading tasks") as connection:
+        with self._transaction("reading tasks", writes=False) as connection:
             return [_task(row) for row in connection.execute(query).mappings()]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return, for each run, how many of its tasks are in each state."""
         query = sa.select(_TASKS.c.run, _TASKS.c.state, sa.func.count()).group_by(_TASKS.c.run, _TASKS.c.state)
         counted: dict[str, dict[str, int]] = {}
-        with self._transaction("counting tasks") as connection:
+        with self._transaction("counting tasks", writes=False) as connection:
             for run, state, count in connection.execute(query):
                 counted.setdefault(run, {})[state] = count
         return counted
@@ -184,10 +218,13 @@ class Database:
             connection.execute(_ATTEMPTS.insert().values(run=task.run, index=task.index, **values))
 
     @contextmanager
-    def _transaction(self, doing: str) -> Iterator[sa.Connection]:
+    def _transaction(self, doing: str, *, writes: bool | None = True) -> Iterator[sa.Connection]:
+        """Yield a connection in a transaction: one that *writes*, one that reads, or, for None, none at all."""
         try:
-            with self._engine.begin() as connection:
-                yield connection
+            with self._engine.connect() as plain:
+                connection = plain.execution_options(nbgrid_writes=writes)
+                with connection.begin():
+                    yield connection
         except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, ValueError, KeyError) as error:
             cause = getattr(error, "orig", None) or error
             first = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
@@ -213,37 +250,64 @@ def _engine(url: str) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
         if parsed.get_backend_name() != "sqlite":
-            return sa.create_engine(parsed)
-        file = Path(parsed.database) if parsed.database and parsed.database != ":memory:" else None
-        if file:
+            return sa.create_engine(parsed, json_serializer=_strict_json)
+        if (file := _sqlite_file(parsed)) is not None:
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        engine = sa.create_engine(parsed, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+            with suppress(FileExistsError):  # parameters and paths in it are nobody else's
+                os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        engine = sa.create_engine(
+            parsed, json_serializer=_strict_json, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}
+        )
     except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
-        raise DatabaseError(f"the database {shown_url(url)} cannot be opened: {error}") from None
-    sa.event.listen(engine, "connect", lambda connection, _: _set_up_sqlite(connection, file))
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise DatabaseError(
+            f"the database {shown_url(url)} cannot be opened: {why}; NBGRID_DATABASE_URL names another"
+        ) from None
+    sa.event.listen(engine, "connect", lambda connection, _: _set_up_sqlite(connection))
+    sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _set_up_sqlite(connection: Any, file: Path | None) -> None:
-    connection.isolation_level = None  # so that BEGIN IMMEDIATE above is the only begin
+def _sqlite_file(url: sa.URL) -> Path | None:
+    """Return the file of the SQLite database at *url*, or None if it is in memory, on a server, or a URI of SQLite's own."""
+    name = url.database
+    is_file = url.get_backend_name() == "sqlite" and name and name != ":memory:" and not name.startswith("file:")
+    return Path(name) if is_file and name else None
+
+
+def _strict_json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False)
+
+
+def _set_up_sqlite(connection: Any) -> None:
+    connection.isolation_level = None  # so that the begin below is the only one
     cursor = connection.cursor()
-    cursor.execute("PRAGMA foreign_keys = ON")
-    if file is not None:
-        cursor.execute(f"PRAGMA journal_mode = {'WAL' if _is_local(file) else 'DELETE'}")
+    try:
+        cursor.execute("PRAGMA foreign_keys = ON")
         cursor.execute("PRAGMA synchronous = NORMAL")
-    cursor.close()
+    finally:
+        cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("nbgrid_writes")
+    if writes is not None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _is_local(file: Path) -> bool:
     """Tell whether *file* lies on a file system of this machine, as far as Linux tells; elsewhere it is taken to be."""
     try:
-        mounts = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return True
-    whole = os.path.realpath(file)
-    holding = [(len(place), kind) for _, place, kind, *_ in mounts if Path(whole).is_relative_to(place)]
-    return max(holding, default=(0, ""))[1] not in _SHARED_FILE_SYSTEMS
+    whole, longest, kind = Path(os.path.realpath(file)), -1, ""
+    for line in mounts:
+        _, place, found, *_ = line.split(" ")
+        place = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), place)
+        if whole.is_relative_to(place) and len(place) >= longest:  # of two at one place, the later hides the earlier
+            longest, kind = len(place), found
+    return not (kind in _SHARED_FILE_SYSTEMS or kind.startswith("fuse."))
 
 
 _ATTEMPT_COLUMNS = ("number", "state", "reason", "started", "ended", "seconds", "worker", "peak_memory")

@@ -97,7 +97,8 @@ def _unrecorded(notebook: Notebook) -> dict[str, Any]:
     papermill = _mapping(notebook["metadata"], "papermill")
     raised = _first_error(notebook)
     failed = papermill.get("exception") is True or raised is not None
-    finished = papermill.get("exception") is False and papermill.get("end_time")
+    # papermill leaves null where nothing was raised; that alone says nothing, the end of the run does.
+    finished = papermill.get("exception") in {None, False} and papermill.get("end_time")
     return {
         "parameters": _parameters(_mapping(papermill, "parameters"), {}),
         "state": "failed" if failed else "finished" if finished else None,

@@ -11,8 +11,10 @@ import hashlib
 import json
 import math
 import re
+import stat
 from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,21 @@ def read_notebook(path: str | Path) -> Notebook:
 
     Raises `NotebookError`, with the file and the reason, for whatever is not a whole notebook.
     """
+    return parse_notebook(notebook_file(path), str(path))
+
+
+def notebook_file(path: str | Path) -> bytes:
+    """Return the bytes of the file at *path*; raise `NotebookError` for what cannot be read, or is no file."""
     try:
-        data = Path(path).read_bytes()
+        # A pipe or a device could keep its reader for ever.
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise NotebookError(f"{path}: no file, so it is no notebook")
+        with Path(path).open("rb") as file:
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise NotebookError(f"{path}: {error.strerror or error}") from None
-    return parse_notebook(data, str(path))
+    except ValueError as error:  # a NUL in the path
+        raise NotebookError(f"{str(path)!r}: {error}") from None
 
 
 def parse_notebook(data: bytes, where: str) -> Notebook:
@@ -48,7 +60,7 @@ def parse_notebook(data: bytes, where: str) -> Notebook:
     if not data.strip():
         raise NotebookError(f"{where}: the file is empty, so it is no notebook")
     if len(data) > MAX_BYTES:
-        raise NotebookError(f"{where}: {len(data) / 2**20:.0f} MB is more than the {MAX_BYTES // 2**20} MB nbgrid reads")
+        raise NotebookError(f"{where}: larger than the {MAX_BYTES // 2**20} MB that nbgrid reads")
     try:
         # Some writers leave NaN bare, which is not JSON: it is kept as text rather than refused.
         raw = json.loads(data.decode("utf-8-sig"), parse_constant=str)
@@ -136,9 +148,12 @@ def _upgrade(raw: dict[str, Any], where: str) -> dict[str, Any]:
     import nbformat
 
     try:
-        return dict(nbformat.convert(nbformat.from_dict(raw), 4))
+        plain: dict[str, Any] = json.loads(json.dumps(nbformat.convert(nbformat.from_dict(raw), 4)))
+        for cell in plain["cells"]:
+            cell.pop("id", None)  # drawn at random, and reading twice must give the same
     except Exception as error:  # noqa: BLE001  nbformat raises whatever a broken old file makes it stumble over
-        raise NotebookError(f"{where}: not a notebook of format {raw['nbformat']}: {error!r}") from None
+        raise NotebookError(f"{where}: no whole notebook of nbformat {raw['nbformat']} ({error!r})") from None
+    return plain
 
 
 def _normalise(raw: dict[str, Any], where: str) -> Notebook:
@@ -158,39 +173,42 @@ def _normalise(raw: dict[str, Any], where: str) -> Notebook:
     return notebook
 
 
-def _cell(raw: Any, index: int, where: str) -> Cell:
-    if not isinstance(raw, dict) or raw.get("cell_type") not in {"code", "markdown", "raw"}:
+def _cell(cell: Any, index: int, where: str) -> Cell:
+    """Return *cell*, freshly read and so ours to change, with its multi-line strings joined and nothing missing."""
+    kind = cell.get("cell_type") if isinstance(cell, dict) else None
+    if kind not in ("code", "markdown", "raw"):
         raise NotebookError(f"{where}: cell {index + 1} is no code, markdown or raw cell")
-    cell: Cell = dict(raw)
-    cell["source"] = _joined(raw.get("source", ""), index, where)
-    if not isinstance(cell.get("metadata"), dict):
+    source = cell.get("source", "")
+    if type(source) is not str:
+        source = _joined(source, index, where)
+    cell["source"] = source
+    if type(cell.get("metadata")) is not dict:
         cell["metadata"] = {}
-    if cell["cell_type"] == "code":
-        outputs = cell.get("outputs")
-        cell["outputs"] = [_output(out) for out in outputs if isinstance(out, dict)] if isinstance(outputs, list) else []
+    if kind == "code":
+        cell["outputs"] = _outputs(cell.get("outputs"))
         cell.setdefault("execution_count", None)
-    return cell
+    return cell  # type: ignore[no-any-return]
 
 
 def _joined(text: Any, index: int, where: str) -> str:
-    if isinstance(text, str):
-        return text
     if isinstance(text, list) and all(isinstance(line, str) for line in text):
         return "".join(text)
     raise NotebookError(f"{where}: the source of cell {index + 1} is no text")
 
 
-def _output(raw: dict[str, Any]) -> dict[str, Any]:
-    out = dict(raw)
-    if isinstance(out.get("text"), list):
-        out["text"] = "".join(map(str, out["text"]))
-    data = out.get("data")
-    if isinstance(data, dict):
-        out["data"] = {
-            kind: "".join(map(str, value)) if isinstance(value, list) and not _is_json(kind) else value
-            for kind, value in data.items()
-        }
-    return out
+def _outputs(outputs: Any) -> list[dict[str, Any]]:
+    if type(outputs) is not list:
+        return []
+    kept = [out for out in outputs if type(out) is dict]
+    for out in kept:
+        if type(out.get("text")) is list:
+            out["text"] = "".join(map(str, out["text"]))
+        data = out.get("data")
+        if type(data) is dict:
+            for kind, value in data.items():
+                if type(value) is list and not _is_json(kind):
+                    data[kind] = "".join(map(str, value))
+    return kept
 
 
 def _is_json(kind: str) -> bool:
@@ -199,11 +217,20 @@ def _is_json(kind: str) -> bool:
 
 def _fill_ids(cells: list[Cell]) -> None:
     """Give each cell without an id of its own one that follows from its place: reading twice gives the same."""
+    taken = {cell["id"] for cell in cells if isinstance(cell.get("id"), str)}
     seen: set[str] = set()
     for index, cell in enumerate(cells):
-        if not isinstance(cell.get("id"), str) or cell["id"] in seen:
-            cell["id"] = f"cell-{index}"
-        seen.add(cell["id"])
+        own = cell.get("id")
+        if not isinstance(own, str) or own in seen:
+            own = next(name for name in _names_for(index) if name not in taken)
+            cell["id"] = own
+            taken.add(own)
+        seen.add(own)
+
+
+def _names_for(index: int) -> Iterator[str]:
+    yield f"cell-{index}"
+    yield from (f"cell-{index}-{number}" for number in count(1))
 
 
 def _split_lines(notebook: Notebook) -> Notebook:
@@ -224,10 +251,14 @@ def _split_output(output: dict[str, Any]) -> dict[str, Any]:
         split["text"] = split["text"].splitlines(keepends=True)
     if isinstance(split.get("data"), dict):
         split["data"] = {
-            kind: value.splitlines(keepends=True) if isinstance(value, str) and not kind.startswith("image/") else value
+            kind: value.splitlines(keepends=True) if isinstance(value, str) and _has_lines(kind) else value
             for kind, value in split["data"].items()
         }
     return split
+
+
+def _has_lines(kind: str) -> bool:
+    return not kind.startswith("image/") and not _is_json(kind)
 
 
 def _finite(value: Any) -> Any:

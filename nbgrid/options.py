@@ -17,32 +17,38 @@ from nbgrid.strictyaml import load
 _UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
           "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}  # fmt: skip
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 366 * 86400
+# Windows keeps these names to itself, whatever follows a dot.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE | re.ASCII)
 
 
 def memory_bytes(value: Any) -> int:
     """Return the bytes that `2GB`, `512 MiB` or a plain number stands for; raise `ValueError` for anything else."""
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?I?)B?\s*", str(value).upper())
-    if not match or isinstance(value, bool) or match[2] not in _UNITS:
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?I?)B?\s*", str(value).upper(), re.ASCII)
+    amount = float(match[1]) * _UNITS.get(match[2], 0) if match and not isinstance(value, bool) else 0
+    if not 1 <= amount < 2**63:
         raise ValueError("write an amount of memory such as 2GB or 512MiB")
-    return int(float(match[1]) * _UNITS[match[2]])
+    return int(amount)
 
 
 def seconds(value: Any) -> float:
     """Return the seconds that `90`, `90s`, `10m` or `2h` stands for; raise `ValueError` for anything else."""
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)\s*", str(value))
-    if not match or isinstance(value, bool) or float(match[1]) <= 0:
-        raise ValueError("write a time such as 90s, 10m or 2h")
-    return float(match[1]) * _SECONDS[match[2] or "s"]
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)\s*", str(value), re.ASCII)
+    amount = float(match[1]) * _SECONDS[match[2] or "s"] if match and not isinstance(value, bool) else 0
+    if not 0 < amount < _LONGEST:
+        raise ValueError("write a time such as 90s, 10m or 2h, of at most a year")
+    return amount
 
 
 def check_prefix(value: str) -> str:
     """Return *value* if it names a folder below the output root on every file system; else raise `ValueError`."""
     parts = value.split("/")
-    if not all(re.fullmatch(r"[\w](?:[\w .+=@-]*[\w+=@-])?", part) for part in parts) or len(value) > 100:
+    if not all(re.fullmatch(r"\w(?:[\w .+=@-]*[\w+=@-])?", part) for part in parts) or len(value.encode()) > 100:
         raise ValueError(
-            "a prefix has letters, digits, and - _ . = + between them, / between folders, "
-            "and at most 100 characters"
+            "a prefix has letters, digits, and - _ . = + between them, / between folders, and at most 100 bytes"
         )
+    for part in filter(_DEVICE.fullmatch, parts):
+        raise ValueError(f"{part} is a device's name on Windows; choose another prefix")
     return value
 
 
@@ -148,12 +154,22 @@ def _refuse_lost_indent(text: str, data: dict[str, Any], where: str) -> None:
     strays = [key for key in data if key not in Options.model_fields]
     if "grid" not in data or data["grid"] is not None or not strays:
         return
-    lines, inside = [], False
-    for line in text.splitlines():
-        key = re.match(r"([^\s#:][^:]*):", line)
-        if key:
-            inside = key[1].strip("'\" ") in strays
-        lines.append(f"  {line}" if inside and line.strip() else line)
-    corrected = "\n".join(f"    {line}".rstrip() for line in lines if line.strip())
-    names = ", ".join(strays)
-    raise TemplateError(f"{where}: `grid:` is empty and {names} stands at the margin; indent it:\n{corrected}")
+    stand, it = ("stands", "it") if len(strays) == 1 else ("stand", "them")
+    raise TemplateError(
+        f"{where}: `grid:` is empty and {', '.join(strays)} {stand} at the margin; indent {it}:\n"
+        + "\n".join(f"    {line}".rstrip() for line in _indented(text, strays))
+    )
+
+
+def _indented(text: str, strays: list[str]) -> list[str]:
+    """Return the lines of the grid cell with the entries *strays* below `grid:`, where they were meant to be."""
+    rest: list[str] = []
+    moved: list[str] = []
+    current, place = rest, 0
+    for line in filter(str.strip, text.splitlines()):
+        if key := re.match(r"([^\s#:{-][^:]*):", line):
+            name = key[1].strip("'\" ")
+            current = moved if name in strays else rest
+            place = len(rest) + 1 if name == "grid" else place
+        current.append(f"  {line}" if current is moved else line)
+    return [*rest[:place], *moved, *rest[place:]]

@@ -1,9 +1,9 @@
 """
 The values that a parameter may have: checked, written as Python literals, and recorded as strict JSON.
 
-A value is a bool, int, float (NaN and ±inf too), str, None, or a list or string-keyed mapping of these. numpy scalars become
-their Python kin. Everything else is refused with what to use instead, before anything starts: what a notebook sees is
-exactly what the record says, and a value can never become code.
+A value is a bool, int, float (NaN and ±inf too), str, None, or a list or string-keyed mapping of these. numpy scalars
+become their Python kin. Everything else is refused with what to use instead, before anything starts: what a notebook
+sees is exactly what the record says, and a value can never become code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from nbgrid.errors import InputError, ParameterError
+from nbgrid.errors import ParameterError
 from nbgrid.strictyaml import load, scalar
 from nbgrid.typing import JSONValue, Point
 
@@ -32,9 +32,16 @@ _INSTEAD = {
     "bytes": "decode it to text",
     "date": "write it as text",
     "datetime": "write it as text",
+    "time": "write it as text",
+    "timedelta": "use a number of seconds",
+    "datetime64": "write it as text",
+    "timedelta64": "use a number of seconds",
     "Timestamp": "write it as text",
     "Decimal": "use a float or text",
     "complex": "use two parameters",
+    "complex64": "use two parameters",
+    "complex128": "use two parameters",
+    "longdouble": "use float(value)",
     "NAType": "use None",
 }
 # IPython keeps these in the namespace that the parameters cell runs in.
@@ -45,9 +52,9 @@ def check_name(name: Any) -> str:
     """
     Return *name* as Python compares names (NFKC), if it can be a parameter's name; else raise `ParameterError`.
     """
-    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+    same = unicodedata.normalize("NFKC", name) if isinstance(name, str) else ""
+    if not same.isidentifier() or not name.isidentifier() or keyword.iskeyword(same):
         raise ParameterError(f"{name!r} cannot be a parameter's name: it is no Python identifier")
-    same = unicodedata.normalize("NFKC", name)
     if same in _TAKEN or (same.startswith("__") and same.endswith("__")):
         raise ParameterError(f"{name!r} cannot be a parameter's name: Python or IPython uses it")
     return same
@@ -67,7 +74,11 @@ def check_value(value: Any, where: str) -> JSONValue:
 
 
 def literal(value: JSONValue) -> str:
-    """Return *value*, already checked, as a Python literal: `repr`, with float('nan') and float('±inf') the only calls."""
+    """
+    Return *value*, already checked, as a Python literal.
+
+    It is what `repr` writes, with float('nan'), float('inf') and float('-inf') the only calls.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         return f"float('{value!r}')"
     if isinstance(value, list):
@@ -121,28 +132,27 @@ def from_text(name: str, text: str) -> tuple[str, JSONValue]:
     if name.endswith(":="):
         name = name.removesuffix(":=")
         try:
-            return name, check_value(json.loads(text), where)
+            value = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ParameterError(f"{where} {text}: {error if isinstance(error, InputError) else 'no valid JSON'}") from None
+            raise ParameterError(f"{where} {shown(text)}: no valid JSON: {error}") from None
+        return name, check_value(value, where)
     stripped = text.strip()
     if stripped[:1] in {"[", "{", '"', "'"}:
         return name, check_value(load(stripped, where), where)
     try:
         return name, scalar(stripped) if stripped else text
     except ValueError as error:
-        raise ParameterError(f"{where} {text}: {error}; -r {name} {text} gives the text") from None
+        raise ParameterError(f"{where}: {error} (for the text: -r {name} {shown(text)})") from None
 
 
 def _checked(value: Any, where: str, depth: int) -> JSONValue:
     if depth > MAX_DEPTH:
         raise ParameterError(f"{where}: nested more than {MAX_DEPTH} deep")
     kind = type(value)
-    if value is None or kind in (bool, float):
+    if value is None or kind in (bool, float, str):
         return value  # type: ignore[no-any-return]
     if kind is int:
         return _checked_int(value, where)
-    if kind is str:
-        return value  # type: ignore[no-any-return]
     if kind is list:
         return [_checked(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
     if kind is dict:
@@ -177,5 +187,6 @@ def _is_numpy_scalar(value: Any) -> bool:
 
 def _refusal(value: Any, where: str) -> str:
     name = type(value).__name__
-    advice = _INSTEAD.get(name) or ("use str(path)" if re.search(r"Path$", name) else "use numbers, text or lists of these")
-    return f"{where}: a {name} cannot be a parameter's value: {advice}"
+    is_path = re.search(r"Path$", name)
+    advice = _INSTEAD.get(name) or ("use str(path)" if is_path else "use numbers, text or lists of these")
+    return f"{where}: the type {name} is none that a parameter can have: {advice}"

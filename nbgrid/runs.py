@@ -128,6 +128,7 @@ class RunHandle:
         self._lock = PrefixLock(Path(run.output_root, run.prefix, ".nbgrid", "lock"))
         self._ended: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._is_done = threading.Event()
         self._error: BaseException | None = None
         self._listeners: list[Callable[[dict[str, Any]], None]] = []
 
@@ -209,6 +210,7 @@ class RunHandle:
             self._record_broken_off()
         finally:
             self._close()
+            self._is_done.set()
             self._ended.put(None)
 
     def _record_broken_off(self) -> None:
@@ -230,7 +232,7 @@ class RunHandle:
         """Write all that is needed to understand the results, or to rebuild the database, without this machine."""
         template = self.plan.template
         record = {
-            "version": RECORD_VERSION, "run": self.run.record(), "grid": encode(template.options.grid),
+            "version": RECORD_VERSION, "run": self.run.record(), "grid": self.plan.grid.products if self.plan.grid else None,
             "parameters": encode(dict(self.run.parameters)), "options": template.options.model_dump(mode="json"),
             "template": base64.b64encode(template.content).decode("ascii"),
             "tasks": [
@@ -243,10 +245,13 @@ class RunHandle:
 
     def _set_earlier_results_aside(self) -> None:
         """Move what earlier runs left under the final names: nothing is lost, and only this run's results lie there."""
+        from nbgrid.executed import read_executed
+
         output = f"{self.run.prefix}/output/"
         for name in list(self._store.names(output.rstrip("/"))):
             if name.endswith(".ipynb"):
-                self._store.move(name, f"{self.run.prefix}/.nbgrid/replaced/{self.id}/{name.removeprefix(output)}")
+                owner = read_executed(Path(self._store.path(name))).run or f"before-{self.id}"
+                self._store.move(name, f"{replaced_folder(self.run.prefix, owner)}/{name.removeprefix(output)}")
 
     def _tell(self, message: dict[str, Any]) -> None:
         for listener in self._listeners:
@@ -260,9 +265,10 @@ class RunHandle:
         self._database.close()
 
     def _join(self) -> None:
-        # In steps, so that Ctrl-C is heard on every platform.
-        while self._thread and self._thread.is_alive():
-            self._thread.join(0.5)
+        # Not by Thread.join: on Python 3.11 a Ctrl-C in there marks the living thread as ended. And in steps, so that
+        # Ctrl-C is heard on every platform.
+        while self._thread and not self._is_done.wait(0.5):
+            pass
         if self._error is not None:
             raise self._error
 
@@ -270,7 +276,7 @@ class RunHandle:
         """End the kernels before the interpreter does away with the threads that watch them."""
         self.stop()
         if self._thread:
-            self._thread.join(15)
+            self._is_done.wait(15)
 
 
 # -- runs that were started anywhere ------------------------------------------------------------------------------------
@@ -322,19 +328,27 @@ def listing(database: Database) -> list[tuple[Run, dict[str, int]]]:
 
 
 def notebooks(run: Run, tasks: Sequence[Task]) -> list[Path]:
-    """Return the paths of the executed notebooks of *tasks* that there are, in the grid's order."""
-    paths = [Path(run.output_root, task.output) for task in tasks]
+    """Return where the executed notebooks of *tasks* lie, in the grid's order: those that a later run set aside too."""
+    aside = Path(run.output_root, replaced_folder(run.prefix, run.id))
+    folder = aside if aside.is_dir() else Path(run.output_root, run.prefix, "output")
+    paths = [folder / Path(task.output).name for task in tasks]
     return [path for path in paths if path.is_file()]
 
 
 def collect(run: Run, tasks: Sequence[Task]) -> NotebookCollection:
-    """Return the executed notebooks of *run*; raise `StoreError` if there is none."""
+    """Return the executed notebooks of *run*, and of no other; raise `StoreError` if there is none."""
     from nbgrid.collection import NotebookCollection
+    from nbgrid.executed import read_executed
 
-    paths = notebooks(run, tasks)
+    paths = [path for path in notebooks(run, tasks) if read_executed(path).run == run.id]
     if not paths:
-        raise StoreError(f"run {run.id} has no executed notebook under {Path(run.output_root, run.prefix, 'output')}")
+        raise StoreError(f"run {run.id} has no executed notebook under {Path(run.output_root, run.prefix)}")
     return NotebookCollection(paths)
+
+
+def replaced_folder(prefix: str, run: str) -> str:
+    """Return where the results of the run of that id are set aside when another one takes their place."""
+    return f"{prefix}/.nbgrid/replaced/{run}"
 
 
 def draw_elbow(

@@ -1,23 +1,30 @@
 """
 The Python source of a cell: what it assigns and imports, and literals filled into its assignments.
 
-IPython's magics (`%time`, `!ls`, `name?`) are no Python; lines that hold them are masked before parsing, so that the rest of the
-cell can be read at its true positions.
+IPython's magics (`%time`, `!ls`, `name?`) are no Python; what holds them is masked before parsing, so that the rest of
+the cell can be read at its true positions.
 """
 
 from __future__ import annotations
 
 import ast
-import io
+import bisect
 import re
+import threading
 import tokenize
 import unicodedata
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-_MAGIC = re.compile(r"^(\s*)([%!?].*|[^#'\"]*\?\??\s*)$")
-_MAGIC_VALUE = re.compile(r"^(\s*[\w., ]+=\s*)([%!].*)$")
+_MAGIC = re.compile(r"^(\s*)([%!?].*|[^#'\"]*\?\??\s*)$", re.DOTALL)
+_MAGIC_VALUE = re.compile(r"^(\s*[\w., ]+=\s*)([%!].*)$", re.DOTALL)
+_RUNS_PYTHON_HERE = re.compile(r"%%(time|capture|prun)\b")
+"""The cell magics that run the rest of the cell as Python, in the notebook's own namespace."""
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _LONGEST_DEFAULT = 60
+_FILTERS = threading.Lock()
 
 
 def parse(source: str) -> ast.Module:
@@ -26,56 +33,84 @@ def parse(source: str) -> ast.Module:
 
     Raises `SyntaxError` for what is neither Python nor a magic.
     """
-    return ast.parse(masked(source))
+    return _parsed(masked(source))
 
 
 def masked(source: str) -> str:
-    """Return *source* with each magic replaced by a 0 of its length; unchanged if it is plain Python."""
+    """Return *source* with a name of the same length for each magic; unchanged if it is plain Python."""
     if source.lstrip().startswith("%%"):
-        return "\n".join(" " * len(line) for line in source.split("\n"))
+        head = len(source) - len(source.lstrip())
+        if not _RUNS_PYTHON_HERE.match(source, head):
+            return re.sub(r"[^\r\n]", " ", source)
+        end = head + len(re.split(r"[\r\n]", source[head:])[0])
+        return " " * end + masked(source[end:])
     try:
-        ast.parse(source)
-    except (SyntaxError, ValueError):
-        return "\n".join(_MAGIC_VALUE.sub(_nought, _MAGIC.sub(_nought, line)) for line in source.split("\n"))
+        _parsed(source)
+    except SyntaxError:
+        return "".join(_MAGIC_VALUE.sub(_nameless, _MAGIC.sub(_nameless, line)) for line in _whole_lines(source))
     return source
 
 
-def _nought(match: re.Match[str]) -> str:
-    return match[1] + "0".ljust(len(match[2]))
+def _parsed(source: str) -> ast.Module:
+    # Python warns of escapes such as "\\d" in the user's strings; that is for the kernel to say, once.
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(source)
+        except (RecursionError, MemoryError):
+            raise SyntaxError("nested too deeply") from None
+        except ValueError as error:  # a NUL, before Python 3.12
+            raise SyntaxError(str(error)) from None
+
+
+def _whole_lines(source: str) -> Iterator[str]:
+    """Yield the lines of *source*, with their ends; a magic's line and what its backslash continues it with are one."""
+    whole = ""
+    for line in _LINE.findall(source):
+        whole += line
+        continues = line.rstrip("\r\n").endswith("\\")
+        if not (continues and (_MAGIC.match(whole) or _MAGIC_VALUE.match(whole))):
+            yield whole
+            whole = ""
+    yield whole
+
+
+def _nameless(match: re.Match[str]) -> str:
+    """Return what stands for a magic: one name of its length, or a list where it spans lines."""
+    magic = match[2].rstrip()
+    lines = "[" + re.sub(r"[^\r\n]", " ", magic[1:-1]) + "]"
+    return match[1] + (lines if re.search(r"[\r\n]", magic) else "_" * len(magic)) + match[2][len(magic) :]
 
 
 def assigned(source: str) -> dict[str, str | None]:
     """
     Return the names that a cell binds by assignment, in their order, with the text of the value where it is plain.
 
-    Raises `SyntaxError`.
+    Names of functions, classes and comprehensions are their own affair. Raises `SyntaxError`.
     """
-    tree = parse(source)
-    names: dict[str, str | None] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.setdefault(_nfkc(node.id), None)
-    for name, value in _plain(tree):
-        names[name] = ast.unparse(value)
-    return names
+    text = masked(source)
+    tree, places = _parsed(text), _Places(text)
+    plain = {name: _Value.of(name, value, places, source).text for name, value in _plain(tree)}
+    return {**dict.fromkeys(_bound(tree)), **plain}
 
 
 def fill(source: str, literals: Mapping[str, str]) -> tuple[str, set[str]]:
     """
-    Return *source* with the value of each plain assignment of a name in *literals* replaced, and the names replaced.
+    Return *source* with the value of each plain assignment of a name in *literals* replaced, and the names now settled.
 
-    Comments, order and all other lines stay; the default stays as a comment at the end of its line.
+    Comments, order and all other lines stay; the default stays as a comment at the end of its line. A name that the
+    cell binds in another way too (in an `if`, by `+=`) is filled but not settled: its literal may not be its last value.
     """
     text = masked(source)
-    places = _Places(text)
-    fills = [_Fill(name, value, places) for name, value in _plain(ast.parse(text)) if name in literals]
-    edits = [(fill.start, fill.end, literals[fill.name]) for fill in fills]
-    edits += [(end, end, comment) for end, comment in _comments(fills, text)]
+    tree, places = _parsed(text), _Places(text)
+    values = [_Value.of(name, value, places, source) for name, value in _plain(tree) if name in literals]
+    edits = [(value.start, value.end, literals[value.name]) for value in values]
+    edits += [(end, end, comment) for end, comment in _comments(values, places)]
     for start, end, new in sorted(edits, reverse=True):
         source = source[:start] + new + source[end:]
-    filled = {fill.name for fill in fills}
+    filled = {value.name for value in values}
     _assert_literals(source, filled)
-    return source, filled
+    return source, filled - _bound_otherwise(tree)
 
 
 def imports(source: str) -> Iterator[str]:
@@ -86,7 +121,7 @@ def imports(source: str) -> Iterator[str]:
     """
     try:
         body = parse(source).body
-    except (SyntaxError, ValueError):
+    except SyntaxError:
         return
     for node in body:
         if isinstance(node, ast.Import):
@@ -104,6 +139,30 @@ def _plain(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
             yield _nfkc(node.target.id), node.value
 
 
+def _bound(tree: ast.Module) -> Iterator[str]:
+    """Yield each name that is assigned in the cell's own scope, once for each time."""
+    todo: list[ast.AST] = [tree]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield _nfkc(node.id)
+        if not isinstance(node, _SCOPES):
+            todo += reversed(list(ast.iter_child_nodes(node)))
+
+
+_SCOPES = (
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda,
+    ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp,
+)  # fmt: skip
+
+
+def _bound_otherwise(tree: ast.Module) -> set[str]:
+    """Return the names that are assigned in another way than plainly."""
+    plain = [name for name, _ in _plain(tree)]
+    bound = list(_bound(tree))
+    return {name for name in plain if bound.count(name) > plain.count(name)}
+
+
 def _nfkc(name: str) -> str:
     return unicodedata.normalize("NFKC", name)
 
@@ -112,64 +171,72 @@ class _Places:
     """Turns the lines and columns of `ast` (UTF-8 bytes) and `tokenize` (characters) into offsets in the text."""
 
     def __init__(self, text: str) -> None:
-        self.lines = text.split("\n")
+        self.lines = _LINE.findall(text)
         self.starts = [0]
         for line in self.lines:
-            self.starts.append(self.starts[-1] + len(line) + 1)
-        self.line_ends = sorted(self._logical_ends(text))
+            self.starts.append(self.starts[-1] + len(line))
+
+    @cached_property
+    def ends(self) -> list[tuple[int, bool]]:
+        """Where each logical line ends, and whether with a comment."""
+        return list(self._logical_ends())
 
     def of_ast(self, line: int, column: int) -> int:
-        before = self.lines[line - 1].encode()[:column].decode()
+        before = self.lines[line - 1].encode("utf-8", "surrogatepass")[:column].decode("utf-8", "surrogatepass")
         return self.starts[line - 1] + len(before)
 
-    def end_of_logical_line(self, offset: int) -> int:
-        return next(end for end in self.line_ends if end >= offset)
+    def end_of_logical_line(self, offset: int) -> tuple[int, bool]:
+        """Return where the logical line around *offset* ends, and whether with a comment."""
+        return self.ends[bisect.bisect_left(self.ends, (offset, False))]
 
-    def _logical_ends(self, text: str) -> Iterator[int]:
-        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+    def _logical_ends(self) -> Iterator[tuple[int, bool]]:
+        lines = iter([*(line.rstrip("\r\n") + "\n" for line in self.lines), ""])
+        last = tokenize.NL
+        for token in tokenize.generate_tokens(lambda: next(lines, "")):
             if token.type == tokenize.NEWLINE:
                 line, column = token.start
-                yield self.starts[line - 1] + column
+                yield self.starts[line - 1] + column, last == tokenize.COMMENT
+            last = token.type
 
 
 @dataclass(frozen=True)
-class _Fill:
+class _Value:
+    """The value of one plain assignment: its place in the source, and its text on one line."""
+
     name: str
-    value: ast.expr
-    places: _Places
+    start: int
+    end: int
+    text: str
 
-    @property
-    def start(self) -> int:
-        return self.places.of_ast(self.value.lineno, self.value.col_offset)
-
-    @property
-    def end(self) -> int:
-        return self.places.of_ast(self.value.end_lineno or 0, self.value.end_col_offset or 0)
+    @classmethod
+    def of(cls, name: str, value: ast.expr, places: _Places, source: str) -> _Value:
+        start = places.of_ast(value.lineno, value.col_offset)
+        end = places.of_ast(value.end_lineno or 0, value.end_col_offset or 0)
+        text = source[start:end]
+        if re.search(r"[\r\n]", text):
+            text = _on_one_line(value)
+        return cls(name, start, end, text)
 
     @property
     def default(self) -> str:
-        text = ast.unparse(self.value)
-        return text if len(text) <= _LONGEST_DEFAULT else text[: _LONGEST_DEFAULT - 1] + "…"
+        return self.text if len(self.text) <= _LONGEST_DEFAULT else self.text[: _LONGEST_DEFAULT - 1] + "…"
 
 
-def _comments(fills: list[_Fill], text: str) -> Iterator[tuple[int, str]]:
-    """Yield, for each logical line with fills on it, where it ends and the comment that tells the defaults."""
-    by_line: dict[int, list[_Fill]] = {}
-    for fill in fills:
-        by_line.setdefault(fill.places.end_of_logical_line(fill.end), []).append(fill)
-    for end, group in by_line.items():
-        told = group[0].default if len(group) == 1 else ", ".join(f"{one.name} = {one.default}" for one in group)
-        # Only a comment can stand between the last value and the end of the line, besides white space and brackets.
-        line = text[text.rfind("\n", 0, end) + 1 : end]
-        has_comment = any(token.type == tokenize.COMMENT for token in _tokens(line))
-        yield end, f"; default: {told}" if has_comment else f"  # default: {told}"
-
-
-def _tokens(line: str) -> Iterator[tokenize.TokenInfo]:
+def _on_one_line(value: ast.expr) -> str:
     try:
-        yield from tokenize.generate_tokens(io.StringIO(line).readline)
-    except (tokenize.TokenError, IndentationError):
-        return  # the tail of a bracket that opened on an earlier line; what came before was yielded
+        return " ".join(re.split(r"[\r\n]+", ast.unparse(value)))
+    except RecursionError:
+        return "…"
+
+
+def _comments(values: list[_Value], places: _Places) -> Iterator[tuple[int, str]]:
+    """Yield, for each logical line with values on it, where it ends and the comment that tells the defaults."""
+    by_line: dict[tuple[int, bool], list[_Value]] = {}
+    for value in values:
+        by_line.setdefault(places.end_of_logical_line(value.end), []).append(value)
+    for (end, has_comment), group in by_line.items():
+        told = group[0].default if len(group) == 1 else ", ".join(f"{one.name} = {one.default}" for one in group)
+        yield end, f"; default: {told}" if has_comment else f"  # default: {told}"
 
 
 def _assert_literals(source: str, names: set[str]) -> None:

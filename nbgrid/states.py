@@ -145,7 +145,9 @@ class Task:
         return replace(self._to(attempt.state), attempt=attempt)
 
     def abort(self, reason: Reason) -> Task:
-        """Return the task aborted before it began."""
+        """Return the task aborted before it began; one that runs is ended by the report of its attempt."""
+        if self.state is not TaskState.PENDING:
+            raise IllegalMoveError(f"task {self.name} is {self.state}; only a pending task is aborted so")
         number = self.attempt.number if self.attempt else 0
         return replace(
             self._to(TaskState.ABORTED), attempt=Attempt(number=number, state=TaskState.ABORTED, reason=reason)
@@ -204,8 +206,9 @@ def output_name(prefix: str, point: Point, index: int) -> str:
     The index makes it unique, on file systems that do not tell case apart too.
     """
     named = "".join(f"{name}={slug(value)}-" for name, value in point.items())
-    if len(named) > _LONGEST_NAME:
-        named = f"{named[:_LONGEST_NAME]}~{_short_hash(canonical(point))}-"
+    if len(named.encode()) > _LONGEST_NAME:  # file systems count bytes, and a name may be in any alphabet
+        cut = named.encode()[:_LONGEST_NAME].decode(errors="ignore")
+        named = f"{cut}~{_short_hash(canonical(point))}-"
     return f"{prefix}/output/notebook-{named}{index}.ipynb"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,9 +18,9 @@ from typing import Any
 
 from nbgrid import notebook as notebooks
 from nbgrid import source as python
-from nbgrid.errors import NotebookError, TemplateError, UnknownParameterError
+from nbgrid.errors import TemplateError, UnknownParameterError
 from nbgrid.options import Options, check_prefix, read_options
-from nbgrid.parameters import canonical, check_name, literal
+from nbgrid.parameters import canonical, check_name, check_value, literal, shown
 from nbgrid.typing import Cell, JSONValue, Notebook, Point
 
 MAX_INCLUDED_BYTES = 2**30
@@ -45,11 +46,7 @@ class Template:
     @classmethod
     def read(cls, path: str | Path) -> Template:
         """Return the template in the file at *path*; raise `NotebookError` or `TemplateError` for what is none."""
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise NotebookError(f"{path}: {error.strerror or error}") from None
-        return cls.parse(content, path)
+        return cls.parse(notebooks.notebook_file(path), path)
 
     @classmethod
     def parse(cls, content: bytes, path: str | Path) -> Template:
@@ -69,8 +66,11 @@ class Template:
         """The name of the runs made from it: the grid cell's `prefix`, else the file's stem made fit for a folder."""
         if self.options.prefix:
             return self.options.prefix
-        stem = re.sub(r"[^\w.+=@-]+", "-", self.path.stem).strip("-._") or "notebook"
-        return check_prefix(stem[:100])
+        stem = re.sub(r"[^\w.+=@-]+", "-", self.path.stem).encode()[:_LONGEST_STEM].decode(errors="ignore")
+        try:
+            return check_prefix(stem.strip("-._+=@"))
+        except ValueError:  # nothing is left, or a device's name
+            return "notebook"
 
     @property
     def kernel(self) -> str | None:
@@ -109,7 +109,7 @@ class Template:
         what it will find cannot be told before it runs.
         """
         cells = [cell["source"] for _, cell in notebooks.code_cells(self.notebook)]
-        if self.language != "python" or any(re.search(r"\b(pip|conda) install\b|\bsys\.path\b", cell) for cell in cells):
+        if self.language != "python" or any(map(_CHANGES_WHAT_IS_THERE.search, cells)):
             return set()
         return {name for cell in cells for name in python.imports(cell)}
 
@@ -117,15 +117,20 @@ class Template:
         """
         Return the files that the grid cell's `include` names, path relative to the template's folder → bytes.
 
-        Raises `TemplateError` for what does not exist or lies outside that folder.
+        A folder means the files below it, but for the template itself, what an earlier run wrote there, and caches. Raises
+        `TemplateError` for what does not exist, cannot be read or lies outside that folder.
         """
         folder = self.path.parent.resolve()
-        files = {file: file for entry in self.options.include for file in self._included_files(folder, entry)}
-        content = {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(files)}
-        size = sum(map(len, content.values()))
-        if size > MAX_INCLUDED_BYTES:
-            raise TemplateError(f"{self.path}: include: {size / 2**30:.1f} GB is more than 1 GB: let the notebook read it")
-        return content
+        try:
+            files = {file for entry in self.options.include for file in self._included_files(folder, entry)}
+            size = sum(file.stat().st_size for file in files)
+            if size > MAX_INCLUDED_BYTES:
+                raise TemplateError(
+                    f"{self.path}: include: {size / 2**30:.1f} GB (limit 1 GB): let the notebook read it"
+                )
+            return {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(files)}
+        except (OSError, RuntimeError) as error:  # Python 3.11 raises RuntimeError for links that go in a circle
+            raise TemplateError(f"{self.path}: include: {error}") from None
 
     def check_parameters(self, names: Iterable[str]) -> None:
         """
@@ -143,18 +148,22 @@ class Template:
             return
         if self.language != "python":
             return
+        defaults = self.defaults
         for name in names:
-            if check_name(name) not in self.defaults:
-                raise UnknownParameterError(name, self.defaults, f"{self.path.name}, cell {self.parameters_cell + 1}")
+            if check_name(name) not in defaults:
+                raise UnknownParameterError(name, defaults, f"{self.path.name}, cell {self.parameters_cell + 1}")
 
     def render(self, point: Point) -> Notebook:
         """
         Return the notebook for *point*: its parameters cell filled in, no outputs, the grid cell as it was.
 
-        In Python, the value of each plain assignment becomes the point's literal, so that assignments which depend on it are
-        computed anew. Other parameters, and other languages, get a cell tagged `injected-parameters` after it, as papermill
-        does. Rendering twice gives the same notebook.
+        In Python, the value of each plain assignment becomes the point's literal, so that assignments which depend on it
+        are computed anew. Other parameters, and other languages, get a cell tagged `injected-parameters` after it, as
+        papermill does; one from an earlier run goes. Rendering twice gives the same notebook. Raises what
+        `check_parameters` raises, and `InputError` for a value that cannot be written.
         """
+        point = {check_name(name): check_value(value, name) for name, value in point.items()}
+        self.check_parameters(point)
         notebook = copy.deepcopy(self.notebook)
         for cell in notebook["cells"]:
             if cell["cell_type"] == "code":
@@ -163,28 +172,34 @@ class Template:
             cell["metadata"].pop("execution", None)
         for key in ("papermill", "nbgrid", "widgets"):
             notebook["metadata"].pop(key, None)
+        kept = [cell for index, cell in enumerate(notebook["cells"]) if not self._is_left_over(index, cell)]
         if self.parameters_cell is not None and point:
-            self._fill(notebook, point)
-        return notebook
+            self._fill(notebook, notebook["cells"][self.parameters_cell], kept, point)
+        return {**notebook, "cells": kept}
 
     def digest(self, point: Point, included: Mapping[str, bytes], kernel: str) -> str:
         """
         Return the digest of what decides a task's results: two tasks of equal digest would run the same.
 
-        It covers the sources and meaningful tags of the code cells, all parameters with their types, the included files and
-        the kernel's name; not the grid cell, markdown or outputs.
+        It covers the sources and meaningful tags of the code cells, all parameters with their types, the included files
+        and the kernel's name; not the grid cell, markdown or outputs.
         """
         cells = [
             [cell["source"], sorted(tag for tag in notebooks.tags(cell) if not _VIEW_TAG.match(tag))]
-            for _, cell in notebooks.code_cells(self.notebook)
+            for index, cell in notebooks.code_cells(self.notebook)
+            if not self._is_left_over(index, cell)
         ]
         files = {name: hashlib.sha256(content).hexdigest() for name, content in included.items()}
         whole = json.dumps([1, cells, canonical(point), files, kernel], sort_keys=True)
         return "sha256:" + hashlib.sha256(whole.encode()).hexdigest()
 
-    def _fill(self, notebook: Notebook, point: Point) -> None:
-        assert self.parameters_cell is not None
-        cell = notebook["cells"][self.parameters_cell]
+    def _is_left_over(self, index: int, cell: Cell) -> bool:
+        """Tell whether *cell* was injected by an earlier run, and would undo what is filled in now."""
+        is_injected = cell["cell_type"] == "code" and "injected-parameters" in notebooks.tags(cell)
+        return is_injected and self.parameters_cell is not None and index != self.parameters_cell
+
+    def _fill(self, notebook: Notebook, cell: Cell, cells: list[Cell], point: Point) -> None:
+        """Fill *point* into the parameters cell, one of *cells*, and put a cell with the rest after it."""
         filled: set[str] = set()
         if self.language == "python":
             literals = {name: literal(value) for name, value in point.items()}
@@ -193,7 +208,7 @@ class Template:
         _add_tags(cell, "parameters", *([] if left else ["injected-parameters"]))
         if left:
             injected = notebooks.new_cell(notebook, self._assignments(left), ["injected-parameters"])
-            notebook["cells"].insert(self.parameters_cell + 1, injected)
+            cells.insert(next(index for index, one in enumerate(cells) if one is cell) + 1, injected)
 
     def _assignments(self, values: Mapping[str, JSONValue]) -> str:
         """Return a cell that assigns *values*, in the notebook's language."""
@@ -202,8 +217,10 @@ class Template:
         from papermill.translators import papermill_translators
 
         try:
-            translator = papermill_translators.find_translator(self.kernel or "", self.language)
-            return str(translator.codify(dict(values)))
+            translator = papermill_translators.find_translator(
+                self.kernel or "", _PAPERMILL.get(self.language, self.language)
+            )
+            return str(_truthful(translator, self.language).codify(dict(values)))
         except Exception as error:  # noqa: BLE001  translators raise NotImplementedError, PapermillException and others
             raise TemplateError(
                 f"{self.path}: {', '.join(values)} cannot be written in {self.language}: {error}"
@@ -212,17 +229,35 @@ class Template:
     def _included_files(self, folder: Path, entry: str) -> list[Path]:
         if Path(entry).is_absolute() or ".." in Path(entry).parts or "\0" in entry or entry.startswith("~"):
             raise TemplateError(f"{self.path}: include: {entry!r} must lie in the notebook's folder or below it")
-        found = [folder / entry] if (folder / entry).exists() else sorted(folder.glob(entry))
-        files = [file for path in found for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
-        files = [file for file in files if not {"__pycache__", ".ipynb_checkpoints"} & set(file.parts)]
+        try:
+            found = [folder / entry] if (folder / entry).exists() else sorted(folder.glob(entry))
+        except (ValueError, NotImplementedError) as error:
+            raise TemplateError(f"{self.path}: include: {entry!r} is no pattern of file names: {error}") from None
+        files = [file for path in found for file in ([path] if path.is_file() else self._below(folder, path))]
         for file in files:
             if not file.resolve().is_relative_to(folder):
                 raise TemplateError(f"{self.path}: include: {entry!r} leads out of the notebook's folder by a link")
+        files = [file for file in files if file.is_file()]
         if not files:
             raise TemplateError(f"{self.path}: include: there is no {entry!r} in {folder}")
         return files
 
+    def _below(self, folder: Path, path: Path) -> list[Path]:
+        """Return what lies below *path*, but for the template, caches, and the folders that runs write into."""
+        paths = [one for one in path.rglob("*") if one.is_symlink() or one.is_file()]
+        written = {one.parent for one in path.rglob(".nbgrid") if one.is_dir()}
+        return [
+            one for one in paths
+            if one != folder / self.path.name
+            and not _CACHES & set(one.relative_to(folder).parts) and not written & set(one.parents)
+        ]  # fmt: skip
 
+
+_CACHES = {"__pycache__", ".ipynb_checkpoints", ".git"}
+_CHANGES_WHAT_IS_THERE = re.compile(r"\b(pip|conda) install\b|\bsys\.path\b")
+_LONGEST_STEM = 100
+_PAPERMILL = {"r": "R"}
+"""Languages that papermill knows in other letters than lower case."""
 _MEANS_SOMETHING_ELSE = {"parameters", "injected-parameters", "shared", "raises-exception", "skip-execution"}
 
 
@@ -234,7 +269,10 @@ def _find_parameters_cell(notebook: Notebook, path: Any) -> int | None:
     """Return the index of the one parameters cell; raise `TemplateError` for two, or for one that is no Python."""
     cells = list(notebooks.code_cells(notebook))
     found = [index for index, cell in cells if "parameters" in notebooks.tags(cell)]
-    found = found or [index for index, cell in cells if notebooks.has_parameters_marker(cell)]
+    marked = [(index, cell) for index, cell in cells if notebooks.has_parameters_marker(cell)]
+    # papermill marks the cell that it injects, too.
+    found = found or [index for index, cell in marked if "injected-parameters" not in notebooks.tags(cell)]
+    found = found or [index for index, _ in marked]
     if len(found) > 1:
         numbers = " and ".join(str(index + 1) for index in found)
         raise TemplateError(f"{path}: cells {numbers} are both parameters cells: keep one")
@@ -243,8 +281,64 @@ def _find_parameters_cell(notebook: Notebook, path: Any) -> int | None:
     if notebooks.language(notebook) == "python":
         try:
             python.parse(notebook["cells"][found[0]]["source"])
-        except (SyntaxError, ValueError) as error:
-            line = getattr(error, "lineno", None)
-            raise TemplateError(f"{path}: cell {found[0] + 1}, the parameters cell, line {line}: {error}") from None
+        except SyntaxError as error:
+            line = f", line {error.lineno}" if error.lineno else ""
+            raise TemplateError(f"{path}: cell {found[0] + 1}, the parameters cell{line}: {error.msg}") from None
     return found[0]
 
+
+def _truthful(translator: Any, language: str) -> Any:
+    """
+    Return papermill's *translator*, mended to write each value as it is or to refuse it.
+
+    Its way to quote text, which most languages share, writes é as one byte, and leaves Julia's $ to be computed.
+    """
+    from papermill.translators import BashTranslator, PythonTranslator, Translator
+
+    if issubclass(translator, PythonTranslator):
+        return translator
+    is_bash = issubclass(translator, BashTranslator)
+    largest = 2**53 if language in _ALL_NUMBERS_ARE_FLOATS else 2**63
+
+    def is_shared(way: str) -> bool:
+        return getattr(translator, way).__func__ is getattr(Translator, way).__func__
+
+    def text(_: Any, value: str) -> str:
+        if re.search("[\0\ud800-\udfff]", value):
+            raise ValueError(f"{shown(value)} holds a character that cannot be written there")
+        if is_shared("translate_escaped_str"):
+            return '"' + re.sub(r"[^ !#%-\[\]-~]", lambda match: _escape(match[0], language), value) + '"'
+        if not is_bash and not re.fullmatch(r"[ !#%-\[\]-_a-~]*", value):
+            raise ValueError(f"{shown(value)} holds other characters than plain ones")
+        return str(translator.translate_escaped_str(value))
+
+    def number(_: Any, value: float) -> str:
+        if not math.isfinite(value) and not is_bash and is_shared("translate_float"):
+            raise ValueError(f"{value} has no literal there")
+        return str(translator.translate_float(value))
+
+    def whole(_: Any, value: int) -> str:
+        if abs(value) >= largest and not is_bash:
+            raise ValueError(f"{shown(value)} is too large there")
+        return str(translator.translate_int(value))
+
+    def sequence(cls: Any, value: list[JSONValue]) -> str:
+        if is_bash and any(isinstance(item, list) for item in value):
+            raise ValueError("a list within a list has no literal there")
+        return str(translator.translate_list.__func__(cls, value))
+
+    ways: dict[str, Any] = {
+        "translate_escaped_str": text, "translate_float": number, "translate_int": whole, "translate_list": sequence,
+    }  # fmt: skip
+    return type(translator.__name__, (translator,), {name: classmethod(way) for name, way in ways.items()})
+
+
+_ALL_NUMBERS_ARE_FLOATS = {"r", "matlab"}
+
+
+def _escape(character: str, language: str) -> str:
+    if character in '\\"\n\r\t':
+        return {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(character, "\\" + character)
+    if ord(character) < 2**16:
+        return f"\\u{ord(character):04x}"
+    return json.dumps(character)[1:-1] if language == "scala" else f"\\U{ord(character):08x}"

@@ -8,6 +8,7 @@ import typer
 
 from nbgrid import __version__
 from nbgrid.cli import look, results, start
+from nbgrid.cli._output import say
 
 app = typer.Typer(
     name="nbgrid", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -17,13 +18,19 @@ app = typer.Typer(
 )  # fmt: skip
 
 
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        say(f"nbgrid {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
-    if version:
-        typer.echo(f"nbgrid {__version__}")
-        raise typer.Exit
+    pass
 
 
 for command in (start.run, start.plan, start.init, look.status, look.list_runs, look.inspect, results.collect, results.plot):

@@ -148,7 +148,7 @@ class _Execution:
                     cwd=self.spec.cwd, env=env, extra_arguments=history, stdout=log, stderr=log
                 )  # fmt: skip
         except Exception as error:  # noqa: BLE001  a kernelspec's program can fail to start in any way
-            why = str(error) or type(error).__name__
+            why = (str(error) or type(error).__name__).splitlines()[0]
             raise _End(TaskState.FAILED, Reason("start", f"the kernel {self.spec.kernel} did not start: {why}")) from None
         finally:
             self.process = getattr(manager.provisioner, "process", None)

@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from nbgrid.testing import code_notebook, printed, statuses, wait_until
+from nbgrid.testing import code_notebook, is_running, printed, statuses, wait_until
 
 # As the entry point does in an installed nbgrid.
 COMMAND = """
@@ -125,7 +124,7 @@ def test_cwd_and_output_files_are_papermills(papermill, tmp_path):
     (tmp_path / "there").mkdir()
     code, notebook, said = papermill(
         "import os, sys\nprint(os.getcwd())\nprint('wrong', file=sys.stderr)",
-        options=["--cwd", "there", "--stdout-file", "o", "--stderr-file", "e", "--log-output"],
+        options=["--cwd", "there", "--stdout-file", str(tmp_path / "o"), "--stderr-file", str(tmp_path / "e"), "--log-output"],
     )
     assert code == 0
     assert printed(notebook) == f"{(tmp_path / 'there').resolve()}\n"
@@ -162,8 +161,8 @@ def test_the_file_grows_while_a_cell_runs(tmp_path):
 
     with subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL) as running:
         wait_until(lambda: "first" in printed(saved()), "the first output in the file")
-        assert statuses(saved() if saved()["cells"] else wait_until(saved)) == ["completed", "running"]
-        pid = int(printed({"cells": saved()["cells"][:1]}))
+        wait_until(lambda: statuses(saved()) == ["completed", "running"], "the running cell in the file")
+        pid = wait_until(lambda: saved()["cells"] and int(printed({"cells": saved()["cells"][:1]})), "the kernel's pid")
         running.send_signal(signal.SIGTERM)
         running.wait()
-    wait_until(lambda: not Path(f"/proc/{pid}").exists() or time.sleep(0.1), "the kernel's end")
+    wait_until(lambda: not is_running(pid), "the kernel's end")
