@@ -43,7 +43,7 @@ async def nbclient(kernels: int) -> list[str]:
     from nbclient import NotebookClient
 
     async def one() -> None:
-        await NotebookClient(nbformat.from_dict(NOTEBOOK), startup_timeout=300).async_execute()
+        await NotebookClient(nbformat.from_dict(NOTEBOOK), startup_timeout=60).async_execute()
 
     results = await asyncio.gather(*(one() for _ in range(kernels)), return_exceptions=True)
     return [f"{type(result).__name__}: {result}" for result in results if result is not None]

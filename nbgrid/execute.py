@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -247,6 +247,7 @@ class GridExecutor:
         Raises `StoreError` or `PreflightError`; nothing that lay in the store has been touched then.
         """
         self.store.probe()
+        self.store.sweep(self.work.run.prefix)
         self.store.put(nonce_name(self.work.run), self.work.nonce.encode("ascii"))
         self.executor.start(self.work, on_message)
 
@@ -310,6 +311,8 @@ class GridExecutor:
             return task.end(report.attempt)
         except StoreError as error:
             state, reason = TaskState.FAILED, Reason("store", f"its notebook could not be kept: {error}")
+        except CancelledError:  # dropped by `stop` before a worker had begun it
+            state, reason = TaskState.ABORTED, Reason("request", "aborted before it began")
         except WorkerLostError as error:
             state, reason = TaskState.LOST, Reason("worker", str(error))
         except Exception as error:  # noqa: BLE001  one task's trouble must not end the run

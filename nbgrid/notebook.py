@@ -40,14 +40,14 @@ def notebook_file(path: str | Path) -> bytes:
     """Return the bytes of the file at *path*; raise `NotebookError` for what cannot be read, or is no file."""
     try:
         # A pipe or a device could keep its reader for ever.
-        if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise NotebookError(f"{path}: no file, so it is no notebook")
-        with Path(path).open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+        if stat.S_ISREG(Path(path).stat().st_mode):
+            with Path(path).open("rb") as file:
+                return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise NotebookError(f"{path}: {error.strerror or error}") from None
     except ValueError as error:  # a NUL in the path
         raise NotebookError(f"{str(path)!r}: {error}") from None
+    raise NotebookError(f"{path}: a folder or a device, and no notebook")
 
 
 def parse_notebook(data: bytes, where: str) -> Notebook:

@@ -227,7 +227,8 @@ class Template:
             ) from None
 
     def _included_files(self, folder: Path, entry: str) -> list[Path]:
-        if Path(entry).is_absolute() or ".." in Path(entry).parts or "\0" in entry or entry.startswith("~"):
+        is_outside = Path(entry).is_absolute() or ".." in Path(entry).parts or entry.startswith("~")
+        if is_outside or not entry or "\0" in entry:
             raise TemplateError(f"{self.path}: include: {entry!r} must lie in the notebook's folder or below it")
         try:
             found = [folder / entry] if (folder / entry).exists() else sorted(folder.glob(entry))

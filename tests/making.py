@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 COMMAND = str(Path(sys.executable).with_name("nbgrid"))
-PATIENCE = 120.0
+PATIENCE = 40.0
 """Seconds after which a test gives up; none of them waits so long unless something is wrong."""
 
 

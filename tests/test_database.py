@@ -57,8 +57,9 @@ REASONS = st.none() | st.builds(
 )
 ENDS = st.sampled_from([state for state in TaskState if state.is_end])
 ATTEMPTS = st.none() | st.builds(
-    Attempt, number=st.integers(1, 99), state=ENDS, reason=REASONS, started=st.none() | st.just("2025-01-01T00:00:00.000+00:00"),
-    seconds=st.none() | st.floats(0, 1e9), worker=st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    Attempt, number=st.integers(1, 99), state=ENDS, reason=REASONS,
+    started=st.none() | st.just("2025-01-01T00:00:00.000+00:00"), seconds=st.none() | st.floats(0, 1e9),
+    worker=st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
     peak_memory=st.none() | st.integers(0, 2**60),
 )  # fmt: skip
 
@@ -207,7 +208,7 @@ def test_a_file_that_was_cut_short_is_told(database, file):
     database.begin_run(a_run(), [a_task(index=index, point={"text": "x" * 500}) for index in range(200)])
     database.close()
     os.truncate(file, file.stat().st_size // 3)
-    with pytest.raises(DatabaseError, match="malformed|not a database"):
+    with pytest.raises(DatabaseError, match=r"malformed|not a database"):
         Database.open(sqlite_url(file)).tasks("r1")
 
 
@@ -295,8 +296,8 @@ gcsfuse /bucket fuse.gcsfuse rw 0 0
 
 @pytest.mark.parametrize(
     ("place", "is_local"),
-    [("/var/x.db", True), ("/home/me/x.db", False), ("/home/me/local disk/x.db", True), ("/mnt/x.db", True), ("/bucket/x.db", False),
-     ("/homeless/x.db", True)],
+    [("/var/x.db", True), ("/home/me/x.db", False), ("/home/me/local disk/x.db", True), ("/mnt/x.db", True),
+     ("/bucket/x.db", False), ("/homeless/x.db", True)],
 )  # fmt: skip
 def test_wal_is_for_local_file_systems_only(monkeypatch, place, is_local):
     """

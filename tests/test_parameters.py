@@ -52,7 +52,8 @@ def refusal(value: Any) -> str:
     ("value", "plain"),
     [
         (np.int64(5), 5), (np.uint8(5), 5), (np.float32(0.1), float(np.float32(0.1))), (np.float64(0.1), 0.1),
-        (np.bool_(True), True), (np.str_("a"), "a"), (np.array(3), 3), ([np.int64(1)], [1]), ({"a": np.int8(1)}, {"a": 1}),
+        (np.bool_(True), True), (np.str_("a"), "a"), (np.array(3), 3), ([np.int64(1)], [1]),
+        ({"a": np.int8(1)}, {"a": 1}),
     ],
 )  # fmt: skip
 def test_a_numpy_scalar_becomes_its_python_kin(value: Any, plain: Any) -> None:
@@ -85,8 +86,10 @@ class Code:
     ("value", "words"),
     [
         ((1, 2), "tuple is none that a parameter can have: use a list"), ({1}, "set"), (frozenset(), "frozenset"),
-        (decimal.Decimal("1"), "Decimal"), (datetime.datetime(2024, 1, 1), "datetime"), (datetime.date(2024, 1, 1), "date"),
-        (pathlib.PurePosixPath("a"), "use str(path)"), (Colour.RED, "Colour"), (Level.LOW, "Level"), (Text("a"), "Text"),
+        (decimal.Decimal("1"), "Decimal"), (datetime.datetime(2024, 1, 1), "datetime"),
+        (datetime.date(2024, 1, 1), "date"),
+        (pathlib.PurePosixPath("a"), "use str(path)"), (Colour.RED, "Colour"), (Level.LOW, "Level"),
+        (Text("a"), "Text"),
         (b"a", "decode it to text"), (1j, "two parameters"), (np.arange(3), "use .tolist()"), (Code(), "Code"),
         (pd.NA, "use None"), (pd.Timestamp("2024"), "write it as text"), (np.datetime64("2024"), "write it as text"),
         (range(3), "range"), (object(), "use numbers, text or lists of these"), (np.longdouble(1), "use float(value)"),

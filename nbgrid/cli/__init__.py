@@ -6,6 +6,7 @@ Exit codes: 0 all finished, 1 a task did not, 2 bad input, 3 store or database, 
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import warnings
@@ -26,6 +27,7 @@ _BETWEEN = "\x1f"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that *arguments* (default: the process's own) spell, and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _fill_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):  # closed, or not a stream of text
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a letter shows `?`
@@ -76,6 +78,13 @@ def _spoken(error: Exception) -> int:
     if isinstance(error, InputError):
         return BAD_INPUT
     return NO_STORE if isinstance(error, StoreError | DatabaseError | OSError) else NOT_FINISHED
+
+
+def _fill_closed_streams() -> None:
+    """Open what was closed of the three standard streams, so that no socket of ours takes its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _noted(message: Any, *_: Any) -> None:

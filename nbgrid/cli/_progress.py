@@ -79,17 +79,19 @@ class _Live:
         self._live.stop()
 
     def _hear(self, message: dict[str, Any]) -> None:
+        task = message.get("task")
         with self._lock:
-            if (task := message.get("task")) is not None:
-                if task.state.is_end:
-                    self._since.pop(task.index, None)
-                    self._cells.pop(task.index, None)
-                    if task.state is not TaskState.FINISHED:
-                        self._console.print(f"{task.name} {described(task)}", markup=False, highlight=False)
-                else:
-                    self._since[task.index] = time.monotonic()
-            elif message["index"] in self._since:
-                self._cells[message["index"]] = (message["cell"], message["cells"])
+            if task is None:
+                if message["index"] in self._since:
+                    self._cells[message["index"]] = (message["cell"], message["cells"])
+            elif task.state.is_end:
+                self._since.pop(task.index, None)
+                self._cells.pop(task.index, None)
+            else:
+                self._since[task.index] = time.monotonic()
+        # Printed without the lock: rich draws the bar anew under its own lock, and takes ours for it.
+        if task is not None and task.state.is_end and task.state is not TaskState.FINISHED:
+            self._console.print(f"{task.name} {described(task)}", markup=False, highlight=False)
 
     def __rich__(self) -> Any:
         from rich.console import Group

@@ -7,11 +7,8 @@ take before they are bound, polls for a dead kernel once a second, and does not 
 
 from __future__ import annotations
 
-import ast
 import asyncio
-import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -23,7 +20,8 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from nbgrid import notebook as notebooks
-from nbgrid.engines import _processes, _status
+from nbgrid.engines import _ends, _processes, _status
+from nbgrid.engines._ends import End
 from nbgrid.engines.base import CellEvent, ExecutionSpec, OnEvent, Outcome
 from nbgrid.states import Reason, TaskState
 from nbgrid.typing import Notebook
@@ -37,17 +35,6 @@ _DRAIN_SECONDS, _REAP_SECONDS = 0.3, 10.0
 _LOG_BYTES = 4000
 
 _T = TypeVar("_T")
-_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-
-# Asked of a Python kernel when the notebook has ended; it names nothing in the user's namespace.
-_PROBE = (
-    "(lambda m: __import__('json').dumps(["
-    "{n: v for n, v in ((n, getattr(x, '__version__', None)) for n, x in list(m.items()) if '.' not in n"
-    " and 'site-packages' in (getattr(x, '__file__', None) or '')) if isinstance(v, str)},"
-    " list(getattr(m.get('nbgrid.kmeans'), 'compiled_kernels', list)())]))(__import__('sys').modules)"
-)
-
-_LEAVE = "(lambda loop: loop.call_later(0.001, loop.stop))(__import__('IPython').get_ipython().kernel.io_loop)"
 
 
 class KernelEngine:
@@ -69,14 +56,6 @@ class KernelEngine:
         """Execute *notebook* as `Engine.execute` says."""
         with tempfile.TemporaryDirectory(prefix="nbgrid-", ignore_cleanup_errors=True) as folder:
             return await _Execution(notebook, spec, on_event, self._on_output, Path(folder)).run()
-
-
-class _End(Exception):  # noqa: N818  no error: it carries the outcome out of the loop over cells
-    """The notebook has come to an end before its last cell."""
-
-    def __init__(self, state: TaskState, reason: Reason | None) -> None:
-        super().__init__(state, reason)
-        self.state, self.reason = state, reason
 
 
 class _Execution:
@@ -109,7 +88,7 @@ class _Execution:
             await self._start()
             await self._cells()
             state, reason = TaskState.FINISHED, None
-        except _End as end:
+        except End as end:
             state, reason = end.state, end.reason
         except asyncio.CancelledError:
             state, reason = TaskState.ABORTED, Reason("request", "aborted while it ran")
@@ -130,6 +109,7 @@ class _Execution:
         self.channels.start_channels(stdin=False, hb=False)
         self.channels.allow_stdin = False
         info = await self._until_ready()
+        self._tell_ipykernel(_ends.KEEP_ALL)
         self.client = _jupyter().CellClient(self.node, km=self.manager)
         self.client.kc, self.client.on_output = self.channels, self.on_output
         if isinstance(info.get("language_info"), dict):
@@ -149,7 +129,7 @@ class _Execution:
                 )  # fmt: skip
         except Exception as error:  # noqa: BLE001  a kernelspec's program can fail to start in any way
             why = (str(error) or type(error).__name__).splitlines()[0]
-            raise _End(TaskState.FAILED, Reason("start", f"the kernel {self.spec.kernel} did not start: {why}")) from None
+            raise End(TaskState.FAILED, Reason("start", f"the kernel {self.spec.kernel} did not start: {why}")) from None
         finally:
             self.process = getattr(manager.provisioner, "process", None)
 
@@ -183,7 +163,7 @@ class _Execution:
         how = "died at its start" if self.exit in done else f"did not answer within {self.spec.startup_timeout:g} s"
         said = self._log_tail()
         last = ": " + " | ".join(line.strip() for line in said.splitlines()[-3:])[-500:] if said else ""
-        raise _End(
+        raise End(
             TaskState.FAILED, Reason("start", f"the kernel {self.spec.kernel} {how}{last}", traceback=said or None)
         )
 
@@ -227,7 +207,7 @@ class _Execution:
             try:
                 await self._cell(cell, index)
                 completed = True
-            except _End as end:
+            except End as end:
                 completed = end.state is TaskState.FINISHED
                 raise
             finally:
@@ -244,7 +224,7 @@ class _Execution:
             task.result()
         except CellExecutionError as error:
             self.is_idle = True
-            raise _end_of_exception(error, index) from None
+            raise _ends.end_of_exception(error, index) from None
         finally:
             if not task.done():
                 task.cancel()
@@ -252,7 +232,7 @@ class _Execution:
         self.is_idle = True
 
     async def _until_ended(self, task: asyncio.Future[Any], index: int) -> None:
-        """Return when *task* is done; raise `_End` when the kernel died or the cell ran out of time."""
+        """Return when *task* is done; raise `End` when the kernel died or the cell ran out of time."""
         assert self.exit is not None
         done, _ = await asyncio.wait(
             {task, self.exit}, timeout=self.spec.cell_timeout, return_when=asyncio.FIRST_COMPLETED
@@ -271,11 +251,11 @@ class _Execution:
             task.exception()  # its KeyboardInterrupt stands in the cell's outputs
             self.is_idle = not self.exit.done()
         limit = f"{self.spec.cell_timeout:g} s"
-        raise _End(
+        raise End(
             TaskState.TIMED_OUT, Reason("timeout", f"cell {index + 1} took longer than its limit of {limit}", index)
         )
 
-    async def _death(self, index: int) -> _End:
+    async def _death(self, index: int) -> End:
         """Return how the kernel's end is told."""
         with suppress(TimeoutError, asyncio.TimeoutError):
             assert self.exit is not None
@@ -283,13 +263,8 @@ class _Execution:
         if self.over_memory:
             limit, held = self.spec.memory or 0, self.peak
             message = f"killed in cell {index + 1}: it held {held / 1e6:,.0f} MB, its limit is {limit / 1e6:,.0f} MB"
-            return _End(TaskState.KILLED, Reason("memory", message, index))
-        code, said = self.process.poll(), self._log_tail() or None
-        if code is not None and code < 0:
-            message = f"the kernel was killed by {_signal_name(-code)} in cell {index + 1}"
-            return _End(TaskState.KILLED, Reason("signal", message, index, traceback=said))
-        message = f"the kernel left by itself in cell {index + 1}, with exit code {code}"
-        return _End(TaskState.KILLED, Reason("exit", message, index, traceback=said))
+            return End(TaskState.KILLED, Reason("memory", message, index))
+        return _ends.end_of_kernel(self.process.poll(), index, self._log_tail() or None)
 
     async def _watch_memory(self) -> None:
         limit = self.spec.memory
@@ -306,12 +281,9 @@ class _Execution:
         if self.node["metadata"].get("language_info", {}).get("name") != "python":
             return {}, ()
         with suppress(Exception):  # whatever the notebook did to its own Python is no failure of the task
-            asked = self.channels.execute("", silent=True, store_history=False, user_expressions={"probe": _PROBE})
+            asked = self.channels.execute("", silent=True, store_history=False, user_expressions={"probe": _ends.PROBE})
             reply = await self._message(self.channels.shell_channel, asked, 2.0)
-            text = reply["content"]["user_expressions"]["probe"]["data"]["text/plain"]
-            versions, compiled = json.loads(ast.literal_eval(text))
-            python = self.node["metadata"]["language_info"].get("version", "")
-            return {"python": str(python), **dict(sorted(versions.items()))}, tuple(compiled)
+            return _ends.probed(reply["content"], self.node["metadata"]["language_info"].get("version", ""))
         return {}, ()
 
     # -- ending -----------------------------------------------------------------------------------------------------
@@ -345,10 +317,15 @@ class _Execution:
         One shutdown in twenty hangs in ipykernel 7: its control thread still flushes to the output thread when the main
         thread has closed that. So an ipykernel is asked from inside to leave its main loop, which is all that matters.
         """
-        if self.manager.kernel_spec is not None and _is_ipykernel(self.manager.kernel_spec.argv):
-            self.channels.execute("", silent=True, store_history=False, user_expressions={"leave": _LEAVE})
-        else:
+        if not self._tell_ipykernel(_ends.LEAVE):
             self.channels.shutdown()
+
+    def _tell_ipykernel(self, expression: str) -> bool:
+        """Have an ipykernel evaluate *expression*, whatever becomes of it; return False for another kernel."""
+        if self.manager.kernel_spec is None or not _is_ipykernel(self.manager.kernel_spec.argv):
+            return False
+        self.channels.execute("", silent=True, store_history=False, user_expressions={"told": expression})
+        return True
 
     async def _end_process(self) -> None:
         pid = self.process.pid
@@ -387,21 +364,3 @@ def _is_short(folder: str) -> bool:
 
 def _is_ipykernel(argv: list[str]) -> bool:
     return any("ipykernel" in argument for argument in argv)
-
-
-def _signal_name(number: int) -> str:
-    import signal
-
-    with suppress(ValueError):
-        return signal.Signals(number).name
-    return f"signal {number}"
-
-
-def _end_of_exception(error: Any, index: int) -> _End:
-    if error.ename == "SystemExit" and str(error.evalue) in {"", "0", "None"}:
-        # sys.exit(0) is how a notebook says that it is done; the cells after it stay pending.
-        return _End(TaskState.FINISHED, Reason("exit", f"cell {index + 1} called sys.exit(0)", index))
-    traceback = _COLOURS.sub("", str(error.traceback))
-    message = f"cell {index + 1} raised {error.ename}: {error.evalue}".splitlines()[0][:300]
-    reason = Reason("exception", message, index, str(error.ename), str(error.evalue)[:2000], traceback[-20_000:])
-    return _End(TaskState.FAILED, reason)

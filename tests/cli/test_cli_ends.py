@@ -127,7 +127,7 @@ def test_a_second_run_is_refused_and_the_first_runs_what_it_began_with(live: sub
     assert live.returncode == 0, told
     executed = [strict_json(path.read_bytes()) for path in Path("live/output").iterdir()]
     assert len(executed) == 4
-    assert {cell["source"] for notebook in executed for cell in notebook["cells"][2:]} == {
+    assert {"".join(cell["source"]) for notebook in executed for cell in notebook["cells"][2:]} == {
         cell["source"] for cell in strict_json(template)["cells"][2:]
     }
 

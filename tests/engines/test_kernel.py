@@ -182,14 +182,42 @@ def test_a_kernel_of_another_language_is_driven_as_well(tmp_path, monkeypatch):
 # -- running ------------------------------------------------------------------------------------------------------------
 
 
-def test_ex_04__no_output_is_lost(tmp_path):
+FLOOD = """
+import os, time
+from IPython.display import display
+open("begun", "w").close()
+while not os.path.exists("go"): time.sleep(0.01)
+for number in range(8000): display(number)
+open("flooded", "w").close()
+"""
+READER = """
+import asyncio, sys
+from nbgrid.engines import make_engine
+from nbgrid.engines.base import ExecutionSpec, no_event
+from nbgrid.testing import code_notebook
+notebook = code_notebook(sys.argv[1])
+spec = ExecutionSpec(kernel="python3", cwd=sys.argv[2])
+asyncio.run(make_engine("kernel").execute(notebook, spec, no_event))
+told = [output["data"]["text/plain"] for output in notebook["cells"][0]["outputs"]]
+print(told == [str(number) for number in range(8000)], len(told))
+"""
+
+
+def test_ex_04__no_output_is_lost_while_the_reader_is_stopped(tmp_path):
     """
-    Far more messages than zmq's thousand, faster than they can be read: each is in the notebook.
+    Eight thousand messages, to a process that is stopped until they are sent: each is in the notebook.
     """
-    notebook = code_notebook("from IPython.display import display\nfor number in range(6000): display(number)")
-    assert execute(notebook, tmp_path).state is TaskState.FINISHED
-    told = [output["data"]["text/plain"] for output in notebook["cells"][0]["outputs"]]
-    assert told == [str(number) for number in range(6000)]
+    command = [sys.executable, "-c", READER, FLOOD, tmp_path]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as reader:
+        wait_until((tmp_path / "begun").exists, "the cell")
+        reader.send_signal(signal.SIGSTOP)
+        (tmp_path / "go").touch()
+        try:
+            wait_until((tmp_path / "flooded").exists, "the flood")
+        finally:
+            reader.send_signal(signal.SIGCONT)
+        assert reader.communicate(timeout=DEADLINE)[0].splitlines()[-1] == "True 8000"
 
 
 def test_a_crash_in_c_is_told_by_its_signal(tmp_path):
@@ -270,7 +298,7 @@ def test_the_loop_is_not_blocked_meanwhile(tmp_path):
             longest = max(longest, time.monotonic() - at)
         return task.result(), longest
 
-    asyncio.run(measure())  # the first also imports what the engine needs
+    execute(code_notebook("1"), tmp_path)  # which also imports what the engine needs
     outcome, longest = asyncio.run(measure())
     assert outcome.state is TaskState.TIMED_OUT
     assert longest < 1.0  # SIGTERM alone is given a second, the interrupt three

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -19,80 +19,10 @@ from distributed import Client
 from nbgrid.errors import PreflightError
 from nbgrid.executors import WorkerLostError, make_executor
 from nbgrid.states import Reason
-from nbgrid.testing import DEADLINE, ExecutorTests, FakeWork, is_running, wait_until
+from nbgrid.testing import DEADLINE, ExecutorTests, FakeWork, code_notebook, is_running, printed, wait_until
 
 # Workers cannot import this file, so that its functions are sent to them whole.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
-ROOT = Path(__file__).parents[2]
-
-
-class Cluster:
-    """A scheduler and workers, each a process of its own."""
-
-    def __init__(self, folder, shim=""):
-        self.folder, self.processes = folder, []
-        file = folder / "scheduler.json"
-        self.scheduler = self._start(
-            "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show",
-            "--scheduler-file", str(file), shim=shim,
-        )  # fmt: skip
-        wait_until(lambda: file.exists() and file.read_text().strip().endswith("}"), "the scheduler")
-        self.address = json.loads(file.read_text())["address"]
-
-    def _start(self, module, *options, shim="", **env):
-        """Start Dask's command *module*, after the Python code *shim*."""
-        code = f"{shim}\nimport runpy, sys\nsys.argv[0] = {module!r}\nrunpy.run_module({module!r}, run_name='__main__')"
-        command = [sys.executable, "-c", code, *options]
-        paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        with (self.folder / f"log-{len(self.processes)}").open("w") as log:
-            process = subprocess.Popen(
-                command, cwd=self.folder, env={**os.environ, "PYTHONPATH": paths, **env}, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
-        self.processes.append(process)
-        return process
-
-    def worker(self, name, threads=1, shim="", **env):
-        """Start a worker and wait until the scheduler knows it."""
-        process = self._start(
-            "distributed.cli.dask_worker", self.address, "--nthreads", str(threads), "--no-nanny", "--name", name,
-            "--host", "127.0.0.1", "--no-dashboard", "--local-directory", str(self.folder), shim=shim, **env,
-        )  # fmt: skip
-        with Client(self.address, set_as_default=False) as client:
-            wait_until(lambda: name in self.names(client), f"the worker {name}")
-        return process
-
-    @staticmethod
-    def names(client):
-        return [worker["name"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
-
-    def close(self):
-        """Kill the processes that were started here, and what these started."""
-        for process in self.processes:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-@pytest.fixture(scope="module")
-def lasting(tmp_path_factory):
-    """A cluster of two workers with three slots, for tests that leave it as it is."""
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        cluster.worker("one")
-        cluster.worker("two", threads=2)
-        yield cluster
-    finally:
-        cluster.close()
-
-
-@pytest.fixture
-def cluster(tmp_path):
-    """A scheduler without workers."""
-    cluster = Cluster(tmp_path)
-    yield cluster
-    cluster.close()
 
 
 class TestClusterDask(ExecutorTests):
@@ -205,22 +135,11 @@ def executor(cluster):
     executor.close()
 
 
-OTHER_VERSION = "import nbgrid; nbgrid.__version__ = '0.0.1'"
-NO_NBGRID = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] == 'nbgrid':
-            raise ModuleNotFoundError("No module named 'nbgrid'", name='nbgrid')
-sys.meta_path.insert(0, Block())
-"""
-
-
 def test_dk_08__a_worker_with_another_version_is_refused(cluster, executor):
     """
     The message names the worker, both versions and what mends it.
     """
-    cluster.worker("old", shim=OTHER_VERSION)
+    cluster.worker("old", shim=cluster.other_version)
     with pytest.raises(PreflightError) as raised:
         executor.start(FakeWork(double), print)
     assert "tcp://127.0.0.1:" in str(raised.value)
@@ -232,7 +151,7 @@ def test_dk_09__a_worker_without_nbgrid_is_named(cluster, executor):
     """
     One line says so, with no traceback of pickle's; the worker goes on, for others.
     """
-    worker = cluster.worker("bare", shim=NO_NBGRID)
+    worker = cluster.worker("bare", shim=cluster.no_nbgrid)
     with pytest.raises(PreflightError) as raised:
         executor.start(FakeWork(double), print)
     assert "nbgrid is not installed" in str(raised.value).splitlines()[1]
@@ -247,7 +166,7 @@ def test_workers_that_join_are_checked_as_they_join(cluster, executor):
     cluster.worker("first")
     executor.start(FakeWork(lambda assignment, doing: doing.worker), print)
     assert executor.slots == 1
-    bare = cluster.worker("bare", shim=NO_NBGRID)
+    bare = cluster.worker("bare", shim=cluster.no_nbgrid)
     cluster.worker("second", threads=2)
     wait_until(lambda: executor.slots == 3, "the slots of the worker that joined")
     done = {future.result(DEADLINE) for future in [executor.submit(number) for number in range(12)]}
@@ -255,11 +174,11 @@ def test_workers_that_join_are_checked_as_they_join(cluster, executor):
     assert bare.poll() is None
 
 
-def test_the_scheduler_needs_no_nbgrid(tmp_path):
+def test_the_scheduler_needs_no_nbgrid(cluster_without_nbgrid):
     """
     Only workers do: assignments, reports and what is raised pass a scheduler that could not import any of it.
     """
-    cluster = Cluster(tmp_path, shim=NO_NBGRID)
+    cluster = cluster_without_nbgrid
     executor = make_executor("dask", address=cluster.address)
     try:
         cluster.worker("one")
@@ -269,7 +188,6 @@ def test_the_scheduler_needs_no_nbgrid(tmp_path):
             executor.submit(None).result(DEADLINE)
     finally:
         executor.close()
-        cluster.close()
 
 
 def test_dk_10__a_cluster_without_workers_is_refused_after_a_while(executor):
@@ -280,23 +198,16 @@ def test_dk_10__a_cluster_without_workers_is_refused_after_a_while(executor):
         executor.start(FakeWork(double), print)
 
 
-def test_no_scheduler_is_one_line(tmp_path):
+def test_no_scheduler_is_one_line(monkeypatch):
     """
     An address at which nothing answers is named, with what to do.
     """
+    monkeypatch.setattr("nbgrid.executors._dask._CONNECT_SECONDS", 1.0)
     executor = make_executor("dask", address="tcp://127.0.0.1:1")
-    executor_client_seconds(executor)
     with pytest.raises(PreflightError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1 \(.*\): start one") as raised:
         executor.start(FakeWork(double), print)
     assert "\n" not in str(raised.value)
     executor.close()
-
-
-def executor_client_seconds(executor):
-    """Let the test below wait one second instead of ten."""
-    from nbgrid.executors import _dask
-
-    _dask._CONNECT_SECONDS = 1.0
 
 
 class HasKernel(FakeWork):
@@ -387,6 +298,43 @@ def test_dk_03__a_killed_scheduler_loses_the_attempts_and_hangs_nothing(cluster,
     finishing.start()
     finishing.join(DEADLINE)
     assert not finishing.is_alive()
+
+
+def test_a_worker_that_cannot_reach_the_store_sends_the_notebook(cluster, executor, tmp_path):
+    """
+    The bytes come back in the report, as long as the worker does not find the driver's nonce below the output root.
+    """
+    from nbgrid import states
+    from nbgrid.execute import Assignment, NotebookWork, nonce_name
+
+    (tmp_path / "t.ipynb").write_text(json.dumps(code_notebook("# PARAMETERS\nk = 1", "print(k + 1)")))
+    run = states.Run(
+        id="r1", template=str(tmp_path / "t.ipynb"), output_root=str(tmp_path / "out"), prefix="p", parameters={},
+        kernel="python3", language="python", engine="kernel", started="",
+    )  # fmt: skip
+    work = NotebookWork(
+        run=run, template=(tmp_path / "t.ipynb").read_bytes(), engine="kernel", env={}, cell_timeout=None,
+        startup_timeout=60.0, memory=None, workdir="", included={}, nonce="the driver's", version="0",
+    )  # fmt: skip
+    cluster.worker("far")
+    executor.start(work, print)
+
+    def perform():
+        assignment = Assignment(0, "p-0", {"k": 41}, "digest", "p/output/0.ipynb", 1)
+        return executor.submit(assignment).result(DEADLINE)
+
+    nonce = tmp_path / "out" / nonce_name(run)
+    nonce.parent.mkdir(parents=True)
+    nonce.write_text("another's")
+    report = perform()
+    assert printed(json.loads(report.notebook)) == "42\n"
+    assert hashlib.sha256(report.notebook).hexdigest() == report.checksum
+    assert not list((tmp_path / "out").rglob("*.ipynb"))
+    nonce.write_text("the driver's")
+    report = perform()
+    assert report.notebook is None
+    (written,) = (tmp_path / "out").rglob("*.ipynb")
+    assert hashlib.sha256(written.read_bytes()).hexdigest() == report.checksum
 
 
 def test_stop__cancels_what_waits_for_a_slot(cluster, executor):
