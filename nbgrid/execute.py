@@ -90,7 +90,9 @@ class NotebookWork:
 
         kernels = KernelSpecManager().find_kernel_specs()
         if self.run.kernel not in kernels:
-            return f"the kernel {self.run.kernel!r} is not installed (there are: {', '.join(sorted(kernels)) or 'none'})"
+            return (
+                f"the kernel {self.run.kernel!r} is not installed (there are: {', '.join(sorted(kernels)) or 'none'})"
+            )
         return None
 
     def perform(self, assignment: Assignment, worker: str, emit: Callable[[dict[str, Any]], None]) -> Report:
@@ -129,7 +131,9 @@ class NotebookWork:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         else:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nbgrid-", ignore_cleanup_errors=True)))
+            folder = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="nbgrid-", ignore_cleanup_errors=True))
+            )
         for name, content in self.included.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)

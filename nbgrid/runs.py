@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -131,6 +132,7 @@ class RunHandle:
         self._is_done = threading.Event()
         self._error: BaseException | None = None
         self._listeners: list[Callable[[dict[str, Any]], None]] = []
+        self._telling = threading.RLock()
 
     @property
     def id(self) -> str:
@@ -168,8 +170,16 @@ class RunHandle:
         self._grid.stop()
 
     def listen(self, listener: Callable[[dict[str, Any]], None]) -> None:
-        """Have *listener* called, in the driver's threads, with {"task": Task} and {"index", "cell", "cells", "kind"}."""
-        self._listeners.append(listener)
+        """
+        Have *listener* called, in the driver's threads, with {"task": Task} and {"index", "cell", "cells", "kind"}.
+
+        It is told at once of the tasks that have begun already.
+        """
+        with self._telling:
+            self._listeners.append(listener)
+            for task in self.tasks:
+                if task.state is not TaskState.PENDING:
+                    listener({"task": task})
 
     def collection(self) -> NotebookCollection:
         """Return the executed notebooks that there are by now."""
@@ -193,12 +203,12 @@ class RunHandle:
             raise
         self._thread = threading.Thread(target=self._drive, args=(retries,), name=f"nbgrid-{self.id}", daemon=True)
         self._thread.start()
-        atexit.register(self._leave)
+        _LIVE.add(self)
+        _leave_before_the_pools_do()
 
     def _drive(self, retries: int) -> None:
         try:
             for task in self._grid.execute(self.tasks, retries=retries):
-                self._tasks[task.index] = task
                 self._tell({"task": task})
                 if task.state.is_end:
                     self._ended.put(task)
@@ -254,11 +264,14 @@ class RunHandle:
                 self._store.move(name, f"{replaced_folder(self.run.prefix, owner)}/{name.removeprefix(output)}")
 
     def _tell(self, message: dict[str, Any]) -> None:
-        for listener in self._listeners:
-            listener(message)
+        with self._telling:
+            if (task := message.get("task")) is not None:
+                self._tasks[task.index] = task
+            for listener in self._listeners:
+                listener(message)
 
     def _close(self) -> None:
-        atexit.unregister(self._leave)
+        _LIVE.discard(self)
         with suppress(Exception):
             self._grid.close()
         self._lock.release()
@@ -277,6 +290,28 @@ class RunHandle:
         self.stop()
         if self._thread:
             self._is_done.wait(15)
+
+
+_LIVE: set[RunHandle] = set()
+"""The runs of this process whose drivers go on."""
+
+
+@cache
+def _leave_before_the_pools_do() -> None:
+    """
+    Have the live runs ended when the interpreter is.
+
+    Not by `atexit`: before that, `concurrent.futures` closes its pools, and kernels could not be watched to their end. Its own
+    hook is registered when its module is imported; the hooks are called in the reverse order.
+    """
+    import concurrent.futures.thread  # noqa: F401
+
+    getattr(threading, "_register_atexit", atexit.register)(_leave_all)
+
+
+def _leave_all() -> None:
+    for handle in list(_LIVE):
+        handle._leave()
 
 
 # -- runs that were started anywhere ------------------------------------------------------------------------------------
@@ -315,7 +350,9 @@ def find(name: str, database: Database, cwd: Path | None = None) -> Found:
         return _found(database, (below or runs)[0], is_newest_of_all=not below)
     matches = [run for run in runs if run.id == name] or [run for run in runs if run.id.startswith(name)]
     if len(matches) > 1:
-        raise RunNotFoundError(f"{name} begins the ids of {len(matches)} runs: {', '.join(run.id for run in matches[:5])}")
+        raise RunNotFoundError(
+            f"{name} begins the ids of {len(matches)} runs: {', '.join(run.id for run in matches[:5])}"
+        )
     if not matches or not name:
         raise RunNotFoundError(f"there is no run {name!r}: `nbgrid list` shows those that there are")
     return _found(database, matches[0])

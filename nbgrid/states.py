@@ -142,7 +142,7 @@ class Task:
         """Return the task as *attempt* left it; a report from an earlier attempt is refused."""
         if self.attempt is None or attempt.number != self.attempt.number:
             raise IllegalMoveError(f"task {self.name}: attempt {attempt.number} is not the current one")
-        if self.state is not TaskState.RUNNING or not attempt.state.is_end:
+        if self.state is not TaskState.RUNNING:
             raise IllegalMoveError(f"task {self.name} is {self.state}; a report cannot make it {attempt.state}")
         return replace(self._to(attempt.state), attempt=attempt)
 

@@ -44,7 +44,9 @@ def test_ten_thousand_million_points_take_no_time_and_no_memory() -> None:
     GP-01: 10^10 points are counted at once and refused with the count; the same grid is planned where it is allowed.
     """
     names = "abcdefghij"
-    template = Template.parse(notebook_content(code("# PARAMETERS\n" + "\n".join(f"{name} = 0" for name in names))), "t.ipynb")
+    template = Template.parse(
+        notebook_content(code("# PARAMETERS\n" + "\n".join(f"{name} = 0" for name in names))), "t.ipynb"
+    )
     grid = {name: list(range(10)) for name in names}
     make_plan(template, grid={"a": [1]})  # what is imported once is not counted
     tracemalloc.start()
@@ -99,7 +101,9 @@ def test_missing_packages_are_one_problem_with_their_pip_install() -> None:
     """
     Each package that the kernel lacks stands in one line with the names that pip knows.
     """
-    template = simple("simple.ipynb", "grid:\n  a: [1]\n", code("import no_such_package, json\nfrom other_missing import x"))
+    template = simple(
+        "simple.ipynb", "grid:\n  a: [1]\n", code("import no_such_package, json\nfrom other_missing import x")
+    )
     (problem,) = make_plan(template).problems
     assert "pip install no-such-package other-missing" in problem
     beside = Path("no_such_package.py")
@@ -113,14 +117,34 @@ def test_imports_that_may_fail_are_no_problem() -> None:
     """
     An import in a try, or of a notebook that installs packages itself, is not looked up.
     """
-    tried = simple("a.ipynb", "grid:\n  a: [1]\n", code("try:\n    import no_such_package\nexcept ImportError:\n    pass"))
+    tried = simple(
+        "a.ipynb", "grid:\n  a: [1]\n", code("try:\n    import no_such_package\nexcept ImportError:\n    pass")
+    )
     installs = simple("b.ipynb", "grid:\n  a: [1]\n", code("%pip install no-such-package\nimport no_such_package"))
     assert make_plan(tried).problems == make_plan(installs).problems == ()
 
 
 @pytest.mark.parametrize(
     "prefix",
-    ["..", "a/../b", "/a", "~", "~root", "a//b", "", ".", "C:\\x", "a\\b", "a\0b", "%2e%2e", "a/.", ".hidden", "x" * 101, "a\nb", "-"],
+    [
+        "..",
+        "a/../b",
+        "/a",
+        "~",
+        "~root",
+        "a//b",
+        "",
+        ".",
+        "C:\\x",
+        "a\\b",
+        "a\0b",
+        "%2e%2e",
+        "a/.",
+        ".hidden",
+        "x" * 101,
+        "a\nb",
+        "-",
+    ],
 )
 def test_a_prefix_never_leads_out_of_the_output_root(prefix: str) -> None:
     """
@@ -137,10 +161,11 @@ def test_a_prefix_never_leads_out_of_the_output_root(prefix: str) -> None:
 
 def test_no_point_s_name_leads_out_of_its_folder() -> None:
     """
-    GP-17, ST-09: values that look like paths, templates or nothing at all become names of files in the output folder, each its own.
+    GP-17, ST-09: values that look like paths, templates or nothing at all become names of files in the output folder, each
+    its own.
     """
-    hostile = ["../../etc/x", "/abs", "~", "C:\\x", "a\0b", "%2e%2e", ".", "..", "", "{a.__class__}", "a/b", "a_b", "A", "a", "NUL",
-               "x" * 300, "\n", "漢", " "]  # fmt: skip
+    hostile = ["../../etc/x", "/abs", "~", "C:\\x", "a\0b", "%2e%2e", ".", "..", "", "{a.__class__}", "a/b", "a_b", "A", "a",
+               "NUL", "x" * 300, "\n", "漢", " "]  # fmt: skip
     tasks = list(make_plan(simple(), grid={"a": hostile}).tasks("r"))
     names = [Path(task.output) for task in tasks]
     assert all(name.parent == Path("simple/output") for name in names)
@@ -161,7 +186,7 @@ def test_slots_and_threads_stay_within_the_cores(monkeypatch: pytest.MonkeyPatch
     assert slots_and_threads(Resources(cpus=3), None) == (2, 3)
     assert slots_and_threads(Resources(memory="5GB"), None)[0] == 3
     assert slots_and_threads(Resources(cpus=8), None) == (1, 8)
-    with pytest.raises(PreflightError, match="9 cpus .* has 8"):
+    with pytest.raises(PreflightError, match=r"9 cpus .* has 8"):
         slots_and_threads(Resources(cpus=9), None)
     with pytest.raises(PreflightError, match=r"20\.0 GB .* has 16\.0 GB"):
         slots_and_threads(Resources(memory="20GB"), None)

@@ -32,7 +32,9 @@ def executed(task: Any) -> dict[str, Any]:
 
 def attempts(prefix: str) -> list[tuple[int, int, str]]:
     """The notebooks that are kept as attempts: index, number, state."""
-    records = [strict_json(path.read_bytes())["metadata"]["nbgrid"] for path in Path(prefix, ".nbgrid/attempts").iterdir()]
+    records = [
+        strict_json(path.read_bytes())["metadata"]["nbgrid"] for path in Path(prefix, ".nbgrid/attempts").iterdir()
+    ]
     return sorted((record["index"], record["attempt"], record["state"]) for record in records)
 
 
@@ -74,7 +76,9 @@ def test_stop_aborts_what_runs_and_what_waits() -> None:
     """
     `stop` ends the running task, aborts the waiting ones, and `wait` returns.
     """
-    simple("long.ipynb", "grid:\n  a: [1, 2, 3]\n", code("open(f'begun-{a}', 'w').close()\nimport time\ntime.sleep(600)"))
+    simple(
+        "long.ipynb", "grid:\n  a: [1, 2, 3]\n", code("open(f'begun-{a}', 'w').close()\nimport time\ntime.sleep(600)")
+    )
     handle = nbgrid.run("long.ipynb", workers=1)
     making.wait_until(Path("begun-1").exists, "the first task")
     handle.stop()
@@ -101,7 +105,9 @@ def test_a_script_needs_no_main_guard() -> None:
     DK-16: a script that calls `nbgrid.run` at its top level runs once; a script that ends first leaves no kernel.
     """
     simple(grid="grid:\n  a: [1, 2]\n")
-    Path("script.py").write_text("import nbgrid\nprint('once')\nprint(nbgrid.run('simple.ipynb', workers=2).wait().state)\n")
+    Path("script.py").write_text(
+        "import nbgrid\nprint('once')\nprint(nbgrid.run('simple.ipynb', workers=2).wait().state)\n"
+    )
     ran = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, check=False)
     assert ran.stdout.split() == ["once", "finished"], ran.stderr
 
@@ -123,18 +129,17 @@ def test_a_client_of_an_existing_cluster_is_used_and_left_open() -> None:
     """
     With *client*, tasks go to that cluster, which is as usable afterwards as before.
     """
-    from distributed import Client, LocalCluster
+    from nbgrid.executors._embedded import EmbeddedCluster
 
     simple(grid="grid:\n  a: [1, 2]\n")
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, host="127.0.0.1"
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):  # fmt: skip
-        handle = nbgrid.run("simple.ipynb", client=client).wait()
+    cluster = EmbeddedCluster(2)
+    try:
+        handle = nbgrid.run("simple.ipynb", client=cluster.client).wait()
         assert handle.state is RunState.FINISHED
-        assert client.submit(lambda x: x + 1, 1).result() == 2
+        assert cluster.client.submit(lambda x: x + 1, 1).result() == 2
+        assert nbgrid.run("simple.ipynb", client=cluster.client).wait().state is RunState.FINISHED
+    finally:
+        cluster.close()
 
 
 def test_what_stops_the_driver_is_raised_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +170,7 @@ def test_a_kernel_gets_every_value_bit_for_bit() -> None:
     all that is recorded of them is strict JSON.
     """
     values = [
-        math.nan, math.inf, -math.inf, 10**30, 5e-324, 1.7e308, -0.0, np.int64(5), np.float32(0.1), np.bool_(True), True, 1,
+        math.nan, math.inf, -math.inf, 10**30, 5e-324, 1.7e308, -0.0, np.int64(5), np.float32(0.1), np.bool_(True), False, 1,
         1.0, "1", None, "é\n'\"\\{x}", [1, [math.nan]], {"k": {"n": None}},
     ]  # fmt: skip
     told = "import struct, json\n(type(x).__name__, struct.pack('>d', x).hex() if isinstance(x, float) else repr(x))"
@@ -174,7 +179,8 @@ def test_a_kernel_gets_every_value_bit_for_bit() -> None:
     assert handle.state is RunState.FINISHED
     plain = [value.item() if isinstance(value, np.generic) else value for value in values]
     wanted = [
-        (type(value).__name__, struct.pack(">d", value).hex() if isinstance(value, float) else repr(value)) for value in plain
+        (type(value).__name__, struct.pack(">d", value).hex() if isinstance(value, float) else repr(value))
+        for value in plain
     ]
     seen = list(handle.collection()["seen"].values())
     assert [tuple(value) for value in seen] == wanted
@@ -214,7 +220,10 @@ def test_a_parameter_fixed_for_all_tasks_is_not_in_the_names() -> None:
     write_notebook("two.ipynb", code("# PARAMETERS\na = 0\nb = a + 1\nc = 0"), code("a, b, c", "all"))
     handle = nbgrid.run("two.ipynb", grid={"a": [1, 2]}, parameters={"c": 7}, workers=2).wait()
     assert [tuple(value) for value in handle.collection()["all"].values()] == [(1, 2, 7), (2, 3, 7)]
-    assert sorted(path.name for path in Path("two/output").iterdir()) == ["notebook-a=1-0.ipynb", "notebook-a=2-1.ipynb"]
+    assert sorted(path.name for path in Path("two/output").iterdir()) == [
+        "notebook-a=1-0.ipynb",
+        "notebook-a=2-1.ipynb",
+    ]
     assert handle.collection().to_frame()["c"].tolist() == [7, 7]
 
 
@@ -252,7 +261,12 @@ def test_each_way_a_notebook_can_end_is_told_truly() -> None:
             assert "before" in json.dumps(notebook["cells"][2]["outputs"])
     raised = by_way["1 / 0"].reason
     assert raised is not None
-    assert (raised.kind, raised.cell, raised.ename, raised.evalue) == ("exception", 2, "ZeroDivisionError", "division by zero")
+    assert (raised.kind, raised.cell, raised.ename, raised.evalue) == (
+        "exception",
+        2,
+        "ZeroDivisionError",
+        "division by zero",
+    )
     assert raised.traceback is not None
     assert "exec(way)" in raised.traceback
     signalled = by_way["os.kill(os.getpid(), 9)"].reason
@@ -263,14 +277,14 @@ def test_each_way_a_notebook_can_end_is_told_truly() -> None:
 
 def test_limits_of_the_grid_cell_hold() -> None:
     """
-    EX-01, KN-04: a cell that takes too long is timed out, a task that holds too much memory is killed with that reason; the notebook is kept, its slot is
-    free again, and no other task suffers.
+    EX-01, KN-04: a cell that takes too long is timed out, a task that holds too much memory is killed with that reason; the
+    notebook is kept, its slot is free again, and no other task suffers.
     """
     write_notebook(
         "limits.ipynb", raw("grid:\n  how: [hog, fine, spin]\ntimeout: 3s\nresources: {memory: 400MB}\n"),
         code("# PARAMETERS\nhow = ''"),
-        code("print('begun', flush=True)\nwhile how == 'spin': pass\n"
-             "if how == 'hog':\n    held = bytearray(b'x') * 800_000_000\n    import time\n    time.sleep(60)"),
+        code("import time\nprint('begun', flush=True)\ntime.sleep(0.5)\nwhile how == 'spin': pass\n"
+             "if how == 'hog':\n    held = bytearray(b'x') * 800_000_000\n    time.sleep(60)"),
         code("how", "result"),
     )  # fmt: skip
     handle = nbgrid.run("limits.ipynb", workers=1).wait()
@@ -327,19 +341,25 @@ def test_runs_side_by_side_keep_to_their_own_folders() -> None:
     here = Path.cwd()
     cells = (
         code("# PARAMETERS\na = 0"),
-        code("import os\nfrom pathlib import Path\nPath(f'wrote-{a}').write_text(str(a))\n[os.getcwd(), Path('data').read_text()]", "seen"),
+        code(
+            "import os\nfrom pathlib import Path\nPath(f'wrote-{a}').write_text(str(a))\n[os.getcwd(), Path('data').read_text()]",
+            "seen",
+        ),
     )
     for name in ("one", "two"):
         write_notebook(f"{name}/template.ipynb", *cells)
         Path(name, "data").write_text(name)
     handles = [
-        nbgrid.run(f"{name}/template.ipynb", grid={"a": "1..4"}, prefix=name + "-run", workers=4) for name in ("one", "two")
+        nbgrid.run(f"{name}/template.ipynb", grid={"a": "1..4"}, prefix=name + "-run", workers=4)
+        for name in ("one", "two")
     ]
     for name, handle in zip(("one", "two"), handles, strict=True):
         assert handle.wait().state is RunState.FINISHED
         seen = list(handle.collection()["seen"].values())
         assert seen == [[str(here / name), name]] * 4
-        assert {path.name for path in Path(name).iterdir()} == {"template.ipynb", "data"} | {f"wrote-{a}" for a in range(1, 5)}
+        assert {path.name for path in Path(name).iterdir()} == {"template.ipynb", "data"} | {
+            f"wrote-{a}" for a in range(1, 5)
+        }
     assert Path.cwd() == here
 
 

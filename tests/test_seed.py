@@ -123,7 +123,10 @@ def test_the_analysis_tutorial_executes_in_the_folder_of_a_run(seed_grid: Finish
     shipped = Path(__file__).parent.parent / "docs" / "tutorials" / "analysis.ipynb"
     notebook = nbformat.reads(shipped.read_text(encoding="utf-8"), 4)
     NotebookClient(
-        notebook, timeout=making.PATIENCE, kernel_name="python3", resources={"metadata": {"path": str(seed_grid.folder)}}
+        notebook,
+        timeout=making.PATIENCE,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(seed_grid.folder)}},
     ).execute()
     pictures = [output for cell in notebook.cells for output in cell.get("outputs", [])
                 if "image/png" in output.get("data", {})]  # fmt: skip
@@ -170,7 +173,9 @@ def test_papermill_reads_our_notebooks(seed_grid: FinishedGrid) -> None:
         assert record["exception"] is None
         assert record["duration"] > 0
         assert record["start_time"] < record["end_time"]
-        assert {cell.metadata["papermill"]["status"] for cell in notebook.cells if cell.cell_type == "code"} == {"completed"}
+        assert {cell.metadata["papermill"]["status"] for cell in notebook.cells if cell.cell_type == "code"} == {
+            "completed"
+        }
         inferred = {parameter.name: parameter.default for parameter in _infer_parameters(notebook)}
         assert inferred == {"n_clusters": str(index + 1)}
 
@@ -188,7 +193,7 @@ def test_a_missing_package_is_one_line_before_anything_starts(place: Path, monke
     hidden.mkdir()
     spec.mkdir(parents=True)
     python = hidden / "python-without"
-    python.write_text(f"#!/bin/sh\nexec {sys.executable} -S \"$@\"\n")
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     python.chmod(0o755)
     spec.joinpath("kernel.json").write_text(
         json.dumps({"argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "bare",

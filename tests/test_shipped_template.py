@@ -74,7 +74,7 @@ def test_the_record_of_the_run_is_enough_to_rebuild_it(shipped_grid: FinishedGri
     (path,) = shipped_grid.folder.glob("elbow-curve/.nbgrid/run-*.json")
     record = making.strict_json(path.read_bytes())
     assert base64.b64decode(record["template"]) == (shipped_grid.folder / "cluster.ipynb").read_bytes()
-    assert record["grid"] == {"n_clusters": "1..20"}
+    assert record["grid"] == [{"n_clusters": list(range(1, 21))}]
     digests = {notebook["metadata"]["nbgrid"]["digest"] for notebook in shipped_grid.notebooks()}
     assert {task["digest"] for task in record["tasks"]} == digests
     assert len(digests) == 20
@@ -127,7 +127,9 @@ def test_init_makes_the_folder_that_it_is_given(place: Path) -> None:
     assert making.strict_json(planned.stdout)["tasks"] == 20
 
 
-@pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="hatchling, which builds the wheel, is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("hatchling") is None, reason="hatchling, which builds the wheel, is not installed"
+)
 def test_the_wheel_brings_both_notebooks(place: Path) -> None:
     """
     The built wheel holds the template and the analysis notebook, and its `nbgrid init` finds them.

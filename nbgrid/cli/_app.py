@@ -33,5 +33,14 @@ def _options(
     pass
 
 
-for command in (start.run, start.plan, start.init, look.status, look.list_runs, look.inspect, results.collect, results.plot):
+for command in (
+    start.run,
+    start.plan,
+    start.init,
+    look.status,
+    look.list_runs,
+    look.inspect,
+    results.collect,
+    results.plot,
+):
     app.command(command.__name__.removesuffix("_runs"))(command)

@@ -120,7 +120,9 @@ def _fitted(widths: list[int], numeric: list[bool]) -> list[int]:
         return widths
     fitted, room = [*widths], shutil.get_terminal_size().columns
     while sum(fitted) + 2 * (len(fitted) - 1) > room:
-        widest = max((place for place, is_number in enumerate(numeric) if not is_number), key=fitted.__getitem__, default=0)
+        widest = max(
+            (place for place, is_number in enumerate(numeric) if not is_number), key=fitted.__getitem__, default=0
+        )
         if numeric[widest] or fitted[widest] <= _NARROWEST:
             break
         fitted[widest] -= 1

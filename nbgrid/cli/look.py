@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from nbgrid.runs import Found
     from nbgrid.states import Run, Task
 
-RunArgument = Annotated[str, typer.Argument(metavar="[RUN]", help="An id, the beginning of one, or @latest.", show_default=False)]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="[RUN]", help="An id, the beginning of one, or @latest.", show_default=False)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -27,7 +27,9 @@ _NOT_SHOWN = ("reason", "peak_memory", "task", "attempt", "run", "path")
 def collect(
     run: Annotated[str, typer.Argument(metavar="[RUN|GLOB]", help="A run, or notebooks by pattern.")] = "@latest",
     format: Annotated[Format, typer.Option("--format", help="How to write the results.")] = "table",  # noqa: A002
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A file to write instead of the terminal.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A file to write instead of the terminal.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Read the tagged results of a run, or of notebooks named by a pattern, as one table."""

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 TemplatePath = Annotated[Path, typer.Argument(metavar="NOTEBOOK", show_default=False)]
 GridOption = Annotated[
     list[str] | None,
-    typer.Option("--grid", metavar="NAME=VALUES", help="A grid in place of the notebook's: 1..20, [1, 2] or a,b. Repeatable."),
+    typer.Option(
+        "--grid", metavar="NAME=VALUES", help="A grid in place of the notebook's: 1..20, [1, 2] or a,b. Repeatable."
+    ),
 ]
 ParametersOption = Annotated[
     list[str] | None,
-    typer.Option("-p", "--parameters", metavar="NAME VALUE", help="Fix a parameter, typed as in YAML; NAME:= takes JSON."),
+    typer.Option(
+        "-p", "--parameters", metavar="NAME VALUE", help="Fix a parameter, typed as in YAML; NAME:= takes JSON."
+    ),
 ]
 RawOption = Annotated[
     list[str] | None, typer.Option("-r", "--parameters-raw", metavar="NAME VALUE", help="Fix a parameter to text.")
@@ -43,8 +47,12 @@ def run(
     parameters_file: FileOption = None,
     prefix: PrefixOption = None,
     kernel: KernelOption = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Workers of the embedded cluster (default: cores).")] = None,
-    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="An existing Dask cluster's scheduler.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers of the embedded cluster (default: cores).")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="An existing Dask cluster's scheduler.")
+    ] = None,
     executor: Annotated[Literal["dask", "serial"], typer.Option(help="serial: one task after another.")] = "dask",
     engine: Annotated[Literal["kernel"], typer.Option(help="How one notebook is executed.")] = "kernel",
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds that one cell may take.")] = None,

@@ -41,7 +41,11 @@ def recorded(id: str, folder: str | Path, state: RunState = RunState.FINISHED, *
     database.begin_run(run, [task])
     if state is not RunState.RUNNING:
         task = task.begin()
-        ended = {RunState.FINISHED: TaskState.FINISHED, RunState.ABORTED: TaskState.ABORTED, RunState.FAILED: TaskState.FAILED}
+        ended = {
+            RunState.FINISHED: TaskState.FINISHED,
+            RunState.ABORTED: TaskState.ABORTED,
+            RunState.FAILED: TaskState.FAILED,
+        }
         database.save_task(task.end(Attempt(number=1, state=ended[state], reason=Reason("request", "because"))))
         database.end_run(replace(run, state=state))
     database.close()
@@ -128,7 +132,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id(place: Path) -> None:
         assert runs.find("abc1", database).run.id == "abc1"
         assert runs.find("abc", database).run.id == "abc"
         assert runs.find("d", database).run.id == "d"
-        with pytest.raises(RunNotFoundError, match="ab begins the ids of 3 runs: .*abc2"):
+        with pytest.raises(RunNotFoundError, match=r"ab begins the ids of 3 runs: .*abc2"):
             runs.find("ab", database)
         for wrong in ("zz", "", "%", "ABC1"):
             with pytest.raises(RunNotFoundError):
@@ -227,7 +231,11 @@ def test_collect_writes_csv_json_and_parquet_that_agree(looked_at: tuple[Path, d
         (1, 1, "finished"), (2, None, "failed"), (3, 9, "finished")
     ]  # fmt: skip
     text = nbgrid("collect", "--format", "csv", cwd=folder, env=environment).stdout
-    assert [(row["a"], row["square"]) for row in csv.DictReader(io.StringIO(text))] == [("1", "1"), ("2", ""), ("3", "9")]
+    assert [(row["a"], row["square"]) for row in csv.DictReader(io.StringIO(text))] == [
+        ("1", "1"),
+        ("2", ""),
+        ("3", "9"),
+    ]
     refused = nbgrid("collect", "--format", "parquet", cwd=folder, env=environment)
     assert refused.returncode == 2
     assert "-o" in refused.stderr
@@ -361,7 +369,7 @@ def on_a_terminal(command: list[str], *, columns: int) -> str:
     return told.decode()
 
 
-class runs_database:  # noqa: N801  it is used as a word
+class runs_database:
     def __enter__(self) -> runs.Database:
         self.database = runs.open_database()
         return self.database

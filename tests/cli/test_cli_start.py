@@ -44,7 +44,9 @@ def test_a_plan_as_json_holds_the_names_that_a_run_will_use() -> None:
     assert planned["tasks"] == 3
     assert planned["result_tags"] == ["square"]
     assert nbgrid("run", "simple.ipynb").returncode == 0
-    assert {task["output"] for task in planned["first"] + planned["last"]} == {f"simple/output/{name}" for name in names()}
+    assert {task["output"] for task in planned["first"] + planned["last"]} == {
+        f"simple/output/{name}" for name in names()
+    }
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,9 @@ def test_later_parameters_win_over_the_file() -> None:
     """
     write_notebook("fixed.ipynb", code("# PARAMETERS\nx = y = z = 0\nx = 0\ny = 0\nz = 0"), code("x", "x"))
     Path("values.yaml").write_text("x: 1\ny: 1\nz: 1\n")
-    planned = nbgrid("plan", "fixed.ipynb", "-r", "z", "3", "-p", "y", "2", "-p", "z", "2", "-f", "values.yaml", "--json")
+    planned = nbgrid(
+        "plan", "fixed.ipynb", "-r", "z", "3", "-p", "y", "2", "-p", "z", "2", "-f", "values.yaml", "--json"
+    )
     assert strict_json(planned.stdout)["parameters"] == {"x": 1, "y": 2, "z": "3"}
 
 
@@ -135,7 +139,9 @@ def test_grids_of_several_parameters_are_multiplied() -> None:
     `--grid` given for two parameters is their product.
     """
     write_notebook("two.ipynb", code("# PARAMETERS\na = 0\nb = 0"), code("a + b", "sum"))
-    assert strict_json(nbgrid("plan", "two.ipynb", "--grid", "a=1..3", "--grid", "b=x,y", "--json").stdout)["tasks"] == 6
+    assert (
+        strict_json(nbgrid("plan", "two.ipynb", "--grid", "a=1..3", "--grid", "b=x,y", "--json").stdout)["tasks"] == 6
+    )
 
 
 def test_a_list_of_grids_is_their_union_and_runs_as_one() -> None:
@@ -165,7 +171,10 @@ REFUSED = {
     "no name": (["--grid", "=1"], "write NAME=VALUES"),
     "twice the same": (["--grid", "a=1", "--grid", "a=2"], "given twice"),
     "a range that goes down": (["--grid", "a=5..1"], "goes down"),
-    "GP-01: ten thousand million points": (["--grid", "a=1..100001"], "100,001 points are more than the limit of 10,000"),
+    "GP-01: ten thousand million points": (
+        ["--grid", "a=1..100001"],
+        "100,001 points are more than the limit of 10,000",
+    ),
     "too many for --max-points": (["--max-points", "2"], "3 points are more than the limit of 2"),
     "GP-17: a way out of the folder": (["--prefix", "../out"], "--prefix ../out"),
     "ST-09: an absolute prefix": (["--prefix", "/tmp/out"], "--prefix /tmp/out"),
@@ -173,7 +182,10 @@ REFUSED = {
     "ST-09: a drive": (["--prefix", "C:x"], "--prefix C:x"),
     "ST-09: an escape": (["--prefix", "%2e%2e"], "--prefix %2e%2e"),
     "an empty prefix": (["--prefix", ""], "a prefix has letters"),
-    "a kernel that is not there": (["--kernel", "pyton3"], "the kernel 'pyton3' is not installed; did you mean 'python3'?"),
+    "a kernel that is not there": (
+        ["--kernel", "pyton3"],
+        "the kernel 'pyton3' is not installed; did you mean 'python3'?",
+    ),
     "an option that is not there": (["--nonsense"], "No such option: --nonsense"),
     "half a pair": (["-p", "a"], "-p takes two words"),
     "a pair in one word": (["-pa"], "-p NAME VALUE"),
@@ -296,7 +308,12 @@ def test_run_prints_json_and_nothing_else_on_the_standard_output() -> None:
     assert [task["parameters"]["a"] for task in told["tasks"]] == [{"$float": "nan"}, 2, {"$float": "inf"}]
     assert [task["status"] for task in told["tasks"]] == ["finished", "failed", "finished"]
     assert told["tasks"][1]["reason"].startswith("cell 3 raised AssertionError")
-    for command in (("status", "--json"), ("list", "--json"), ("collect", "--json"), ("inspect", "strict.ipynb", "--json")):
+    for command in (
+        ("status", "--json"),
+        ("list", "--json"),
+        ("collect", "--json"),
+        ("inspect", "strict.ipynb", "--json"),
+    ):
         strict_json(nbgrid(*command).stdout)
     for path in Path("strict").rglob("*.ipynb"):
         strict_json(path.read_bytes())
@@ -363,7 +380,9 @@ def test_a_bash_notebook_runs_over_a_grid(place: Path, monkeypatch: pytest.Monke
     import sys
 
     prefix = place.parent / "bash"
-    subprocess.run([sys.executable, "-m", "bash_kernel.install", "--prefix", str(prefix)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "bash_kernel.install", "--prefix", str(prefix)], check=True, capture_output=True
+    )
     monkeypatch.setenv("JUPYTER_PATH", str(prefix / "share" / "jupyter"))
     write_notebook(
         "shell.ipynb", raw("grid:\n  n: [2, 30]\n"), code("# PARAMETERS\nn=1"), code("echo $((n * 2))", "double"),
