@@ -78,7 +78,9 @@ def measure(subject: str, folder: Path, rounds: int, values: int) -> None:
     write_notebook(folder / "template.ipynb", [raw, *cells])
     if subject == "shipped":
         shutil.copy(ROOT / "templates" / "cluster.ipynb", folder / "template.ipynb")
-    tagged = [(kind, source, ("parameters",) if source.startswith("# PARAMETERS") else tags) for kind, source, tags in cells]
+    tagged = [
+        (kind, source, ("parameters",) if source.startswith("# PARAMETERS") else tags) for kind, source, tags in cells
+    ]
     write_notebook(folder / "tagged.ipynb", tagged)
     env = {"NBGRID_DATABASE_URL": f"sqlite:///{folder}/runs.db"}
 

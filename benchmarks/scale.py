@@ -37,10 +37,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_notebook(folder / "noop.ipynb", [("code", "# PARAMETERS\nx = 1", ())])
-            whole = command([sys.executable, "-c", RUN, str(count)], folder, {"NBGRID_DATABASE_URL": f"sqlite:///{folder}/x.db"})
+            whole = command(
+                [sys.executable, "-c", RUN, str(count)], folder, {"NBGRID_DATABASE_URL": f"sqlite:///{folder}/x.db"}
+            )
             wall, cpu, peak, inside, state = json.loads((folder / "took.json").read_text())
         assert state == "finished", state
-        rows.append((count, wall, wall / count, cpu / count * 1000, whole.cpu / count, inside / count, f"{peak / 1e6:.0f}"))
+        rows.append(
+            (count, wall, wall / count, cpu / count * 1000, whole.cpu / count, inside / count, f"{peak / 1e6:.0f}")
+        )
     header = (
         "tasks", "wall s", "wall s a task", "driver's cpu ms a task", "all cpu s a task", "seconds in an attempt",
         "driver's peak private MB",

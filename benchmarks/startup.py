@@ -40,7 +40,8 @@ def main() -> None:
     timings = interleaved(peers, rounds)
     papermill = median(timings["import papermill"], "cpu")
     rows = [
-        (name, median(taken, "cpu"), median(taken), f"{median(taken, 'cpu') / papermill:.2f}×") for name, taken in timings.items()
+        (name, median(taken, "cpu"), median(taken), f"{median(taken, 'cpu') / papermill:.2f}×")
+        for name, taken in timings.items()
     ]
     print_table(f"start-up, median of {rounds}", ("what", "cpu s", "wall s", "cpu over import papermill's"), rows)
 

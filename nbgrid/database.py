@@ -212,7 +212,9 @@ class Database:
         self._engine.dispose()
 
     def _save_attempt(self, connection: sa.Connection, task: Task, attempt: Attempt) -> None:
-        here = (_ATTEMPTS.c.run == task.run) & (_ATTEMPTS.c.index == task.index) & (_ATTEMPTS.c.number == attempt.number)
+        here = (
+            (_ATTEMPTS.c.run == task.run) & (_ATTEMPTS.c.index == task.index) & (_ATTEMPTS.c.number == attempt.number)
+        )
         values = {**asdict(attempt), "state": str(attempt.state)}
         if connection.execute(_ATTEMPTS.update().where(here).values(values)).rowcount == 0:
             connection.execute(_ATTEMPTS.insert().values(run=task.run, index=task.index, **values))

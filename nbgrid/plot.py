@@ -43,7 +43,7 @@ def elbow_curve_from_results(
     return elbow_axes(ax, curve, knee=bend, ylabel=ylabel)
 
 
-def elbow_curve(  # noqa: PLR0917  the order is sklearn-evaluation's
+def elbow_curve(
     X: Any,
     clf: Any,
     range_n_clusters: Iterable[int] | None = None,

@@ -48,7 +48,8 @@ def database(file):
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text())
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text().filter("$float".__ne__), inner, max_size=3)
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text().filter("$float".__ne__), inner, max_size=3),
 )
 POINTS = st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), VALUES, max_size=4)
 WORDS = st.none() | st.text()
@@ -212,7 +213,9 @@ def test_a_file_that_was_cut_short_is_told(database, file):
         Database.open(sqlite_url(file)).tasks("r1")
 
 
-@pytest.mark.parametrize("url", ["", "not a url", "nosuch://x", "sqlite:////dev/null/x/nbgrid.db", "postgresql+nosuch://u:secret@h/d"])
+@pytest.mark.parametrize(
+    "url", ["", "not a url", "nosuch://x", "sqlite:////dev/null/x/nbgrid.db", "postgresql+nosuch://u:secret@h/d"]
+)
 def test_a_url_that_cannot_be_opened_is_one_line_without_the_password(url):
     """
     Whatever is wrong with it.
@@ -304,7 +307,9 @@ def test_wal_is_for_local_file_systems_only(monkeypatch, place, is_local):
     The mount that a file lies on decides, the longest and latest that holds it.
     """
     real = Path.read_text
-    monkeypatch.setattr(Path, "read_text", lambda self, **o: MOUNTS if str(self) == "/proc/self/mounts" else real(self, **o))
+    monkeypatch.setattr(
+        Path, "read_text", lambda self, **o: MOUNTS if str(self) == "/proc/self/mounts" else real(self, **o)
+    )
     monkeypatch.setattr(os.path, "realpath", str)
     assert databases._is_local(Path(place)) is is_local
 

@@ -24,6 +24,7 @@ LAYERS = (
     "stores database executors engines",
     "collection execute",
     "plan plot report track",
+    "recorded",
     "runs",
     "cli lab",
 )

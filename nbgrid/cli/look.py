@@ -142,6 +142,8 @@ def task_json(task: Task) -> dict[str, Any]:
 
 
 def _say_status(found: Found) -> None:
+    from nbgrid import runs
+
     names = list(dict.fromkeys(name for task in found.tasks for name in task.point))
     rows = [
         (task.id, task.name, task.run, str(task.state), *(task.point.get(name) for name in names),
@@ -154,8 +156,7 @@ def _say_status(found: Found) -> None:
         say(f"\n{task.name}: {cell(str(task.reason), limit=300)}")
         # The notebook of a task that was cut short is kept as an attempt; of a lost one there may be none.
         attempt = Path(found.run.output_root, found.run.prefix, ".nbgrid/attempts", task.attempt_name)
-        places = (Path(found.run.output_root, task.output), attempt)
-        for place in [path for path in places if path.is_file()][:1]:
+        for place in [path for path in (*runs.notebooks(found.run, [task]), attempt) if path.is_file()][:1]:
             say(f"  {place}")
     if len(unfinished) > 10:
         say(f"\nand {len(unfinished) - 10} more")

@@ -66,7 +66,13 @@ class _Execution:
     ) -> None:
         import nbformat
 
-        self.notebook, self.spec, self.on_event, self.on_output, self.folder = notebook, spec, on_event, on_output, folder
+        self.notebook, self.spec, self.on_event, self.on_output, self.folder = (
+            notebook,
+            spec,
+            on_event,
+            on_output,
+            folder,
+        )
         _status.reset(notebook)
         # A notebook of nbformat's own kind is filled in cell by cell, so that whoever gave it can save it meanwhile.
         is_node = isinstance(notebook, nbformat.NotebookNode)
@@ -129,7 +135,9 @@ class _Execution:
                 )  # fmt: skip
         except Exception as error:  # noqa: BLE001  a kernelspec's program can fail to start in any way
             why = (str(error) or type(error).__name__).splitlines()[0]
-            raise End(TaskState.FAILED, Reason("start", f"the kernel {self.spec.kernel} did not start: {why}")) from None
+            raise End(
+                TaskState.FAILED, Reason("start", f"the kernel {self.spec.kernel} did not start: {why}")
+            ) from None
         finally:
             self.process = getattr(manager.provisioner, "process", None)
 

@@ -6,7 +6,7 @@ stays in cache: scikit-learn's centring, without its copy of the data. Centres a
 Sums are float64 whatever the data. Arguments are marked as in scikit-learn: IN, OUT, INOUT.
 """
 
-# ruff: noqa: PLR0917  # kernels take their arrays by position: numba would compile again for keywords
+# kernels take their arrays by position: numba would compile again for keywords
 
 from __future__ import annotations
 

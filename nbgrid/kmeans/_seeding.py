@@ -5,7 +5,7 @@ Distances are taken from differences, never from norms and products: a row that 
 duplicates, is then at distance 0 exactly and is not drawn again. The pass is bound by memory, so that costs nothing.
 """
 
-# ruff: noqa: PLR0917  # kernels take their arrays by position: numba would compile again for keywords
+# kernels take their arrays by position: numba would compile again for keywords
 
 from __future__ import annotations
 

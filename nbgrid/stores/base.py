@@ -56,7 +56,14 @@ class Store(Protocol):
 def parts_of(name: str, root: str) -> tuple[str, ...]:
     """Return the parts of *name*, none for `.`; raise `StoreError` for a name that leads out of *root* on any system."""
     parts = PurePosixPath(name).parts
-    if not name or name.startswith(("/", "~")) or "\\" in name or "\0" in name or ".." in parts or ":" in "".join(parts[:1]):
+    if (
+        not name
+        or name.startswith(("/", "~"))
+        or "\\" in name
+        or "\0" in name
+        or ".." in parts
+        or ":" in "".join(parts[:1])
+    ):
         raise StoreError(f"{name!r} does not stay below {root}")
     return parts
 

@@ -35,7 +35,9 @@ class EngineTests:
     def test_outputs_are_filled_in(self, tmp_path: Path) -> None:
         """Each cell has the outputs and the count of this execution, none of an earlier one."""
         notebook = code_notebook("x = 2", "print(x)", "x * 21")
-        notebook["cells"][0]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "of an earlier execution"}]
+        notebook["cells"][0]["outputs"] = [
+            {"output_type": "stream", "name": "stdout", "text": "of an earlier execution"}
+        ]
         outcome = self.execute(tmp_path, notebook)
         assert (outcome.state, outcome.reason) == (TaskState.FINISHED, None)
         assert printed(notebook) == "2\n"
@@ -142,7 +144,10 @@ class EngineTests:
     def test_ex_05__nobody_is_asked(self, tmp_path: Path, source: str) -> None:
         """`input` and `getpass` fail at once, for there is nobody to answer."""
         outcome = self.execute(tmp_path, code_notebook(source))
-        assert (outcome.state, outcome.reason and outcome.reason.ename) == (TaskState.FAILED, "StdinNotImplementedError")
+        assert (outcome.state, outcome.reason and outcome.reason.ename) == (
+            TaskState.FAILED,
+            "StdinNotImplementedError",
+        )
 
     def test_ex_10__each_kernel_has_its_own_directory(self, tmp_path: Path) -> None:
         """Eight notebooks at once read and write relative paths, each in its directory; this process keeps its own."""
@@ -157,7 +162,9 @@ class EngineTests:
 
         async def together() -> list[Outcome]:
             engine = self.make_engine()
-            return await asyncio.gather(*(engine.execute(n, s, no_event) for n, s in zip(notebooks, specs, strict=True)))
+            return await asyncio.gather(
+                *(engine.execute(n, s, no_event) for n, s in zip(notebooks, specs, strict=True))
+            )
 
         assert {outcome.state for outcome in asyncio.run(together())} == {TaskState.FINISHED}
         assert [printed(notebook).strip() for notebook in notebooks] == [str(folder.resolve()) for folder in folders]
@@ -174,7 +181,9 @@ class EngineTests:
 
     def test_cancelling_ends_the_kernel_and_tells_aborted(self, tmp_path: Path) -> None:
         """However often it is cancelled: aborted, the running cell is not called completed, and no process is left."""
-        notebook = code_notebook("import os; open('pid', 'w').write(str(os.getpid()))", "import time; time.sleep(600)", "3")
+        notebook = code_notebook(
+            "import os; open('pid', 'w').write(str(os.getpid()))", "import time; time.sleep(600)", "3"
+        )
 
         async def cancel() -> Outcome:
             spec = ExecutionSpec(kernel=self.kernel, cwd=str(tmp_path))
@@ -195,7 +204,9 @@ class EngineTests:
 
     def test_the_whole_tree_is_gone_when_it_ends(self, tmp_path: Path) -> None:
         """Children, those that ignore SIGTERM, and daemons that left both session and parent end with the notebook."""
-        daemon = "sh -c 'trap : TERM; (setsid sleep 600 & echo $!) ; echo $$; sleep 600 & echo $!; wait; wait; sleep 600'"
+        daemon = (
+            "sh -c 'trap : TERM; (setsid sleep 600 & echo $!) ; echo $$; sleep 600 & echo $!; wait; wait; sleep 600'"
+        )
         notebook = code_notebook(
             f"import subprocess, time\nchild = subprocess.Popen({daemon!r}, shell=True, stdout=open('pids', 'w'))\n"
             "while len(open('pids').read().split()) < 3: time.sleep(0.01)\nprint(child.pid)"

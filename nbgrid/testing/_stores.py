@@ -85,8 +85,15 @@ class StoreTests:
         assert len(ESCAPES) > 120
         store.put("safe", b"x")
         for name in ESCAPES:
-            for ask in (store.path, store.get, store.exists, store.delete, lambda n: store.put(n, b"y"),
-                        lambda n: store.move("safe", n), lambda n: store.move(n, "b")):
+            for ask in (
+                store.path,
+                store.get,
+                store.exists,
+                store.delete,
+                lambda n: store.put(n, b"y"),
+                lambda n: store.move("safe", n),
+                lambda n: store.move(n, "b"),
+            ):
                 with pytest.raises(StoreError):
                     ask(name)
                     pytest.fail(f"{name!r} was taken")

@@ -93,7 +93,10 @@ HANGS = "import sys, time; print('waiting for a licence', file=sys.stderr, flush
 
 @pytest.mark.parametrize(
     ("code", "how", "said"),
-    [(DIES, "died at its start", "no library libfoo.so.1"), (HANGS, "did not answer within 1 s", "waiting for a licence")],
+    [
+        (DIES, "died at its start", "no library libfoo.so.1"),
+        (HANGS, "did not answer within 1 s", "waiting for a licence"),
+    ],
     ids=["dies", "hangs"],
 )
 def test_kn_17__a_kernel_that_does_not_start_is_told_with_what_it_wrote(tmp_path, kernel, code, how, said):
@@ -261,7 +264,9 @@ def test_twenty_kernels_leave_no_descriptor_no_thread_and_no_file(tmp_path, monk
     counts = []
     for _ in range(21):
         execute(code_notebook("1"), tmp_path)
-        counts.append((process.num_fds(), threading.active_count(), len(process.children()), len(list(folder.iterdir()))))
+        counts.append(
+            (process.num_fds(), threading.active_count(), len(process.children()), len(list(folder.iterdir())))
+        )
     assert counts[-1] == counts[0]
 
 
@@ -315,7 +320,9 @@ asyncio.run(make_engine("kernel").execute(notebook, ExecutionSpec(kernel="python
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the signal of a parent's death is Linux's")
-@pytest.mark.parametrize("source", ["import time; time.sleep(600)", "sum(range(10**15))"], ids=["sleeps", "holds_the_gil"])
+@pytest.mark.parametrize(
+    "source", ["import time; time.sleep(600)", "sum(range(10**15))"], ids=["sleeps", "holds_the_gil"]
+)
 def test_kn_06__a_kernel_dies_with_the_process_that_started_it(tmp_path, source):
     """
     kill -9 of the parent: the kernel is gone, also from within a call that holds the GIL.

@@ -124,7 +124,15 @@ def test_cwd_and_output_files_are_papermills(papermill, tmp_path):
     (tmp_path / "there").mkdir()
     code, notebook, said = papermill(
         "import os, sys\nprint(os.getcwd())\nprint('wrong', file=sys.stderr)",
-        options=["--cwd", "there", "--stdout-file", str(tmp_path / "o"), "--stderr-file", str(tmp_path / "e"), "--log-output"],
+        options=[
+            "--cwd",
+            "there",
+            "--stdout-file",
+            str(tmp_path / "o"),
+            "--stderr-file",
+            str(tmp_path / "e"),
+            "--log-output",
+        ],
     )
     assert code == 0
     assert printed(notebook) == f"{(tmp_path / 'there').resolve()}\n"

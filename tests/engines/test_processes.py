@@ -16,7 +16,11 @@ from nbgrid.testing import is_running, wait_until
 def start(code, **env):
     """Start Python with *code* in a session of its own, and return it once it has printed its pids."""
     return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, **env}
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **env},
     )
 
 

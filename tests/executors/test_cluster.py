@@ -204,7 +204,9 @@ def test_no_scheduler_is_one_line(monkeypatch):
     """
     monkeypatch.setattr("nbgrid.executors._dask._CONNECT_SECONDS", 1.0)
     executor = make_executor("dask", address="tcp://127.0.0.1:1")
-    with pytest.raises(PreflightError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1 \(.*\): start one") as raised:
+    with pytest.raises(
+        PreflightError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1 \(.*\): start one"
+    ) as raised:
         executor.start(FakeWork(double), print)
     assert "\n" not in str(raised.value)
     executor.close()

@@ -129,8 +129,9 @@ def test_st_03__the_file_is_synced_before_it_is_moved_and_the_folder_after(tmp_p
     """
     calls = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file"),
-                                                 fsync(fd)))
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (calls.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file"), fsync(fd))
+    )
     monkeypatch.setattr(os, "replace", lambda old, new: (calls.append("move"), replace(old, new)))
     replace_file(tmp_path / "name", b"x")
     assert calls == ["file", "move", "folder"]
