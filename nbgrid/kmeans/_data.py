@@ -53,10 +53,10 @@ def measure(X: Floats, weight: Float64s, workers: Workers, *, origin: Float64s |
     finite, with its place, and where squared distances would leave float64.
     """
     X = writeable(X)
-    ranges = slabs(len(X), 1, X.shape[1])
-    means = np.empty((len(ranges), X.shape[1]))
-    spreads = np.array(workers.map(lambda s, start, stop: moments(X, means[s], start, stop), ranges))
-    rows = np.array([stop - start for start, stop in ranges], dtype=np.float64)
+    edges = slabs(len(X), 1, X.shape[1])
+    means = np.empty((len(edges) - 1, X.shape[1]))
+    spreads = np.array(workers.map(lambda s, start, stop: moments(X, means[s], start, stop), edges))
+    rows = np.diff(edges).astype(np.float64)
     with np.errstate(all="ignore"):
         # Chan, Golub & LeVeque (1983): the spreads of parts, put together without cancellation.
         mean: Float64s = rows @ means / rows.sum()

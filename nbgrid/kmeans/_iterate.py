@@ -4,23 +4,27 @@ Lloyd's iterations over slabs: what a step needs besides its kernels.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
 
 from nbgrid.kmeans._data import Data
-from nbgrid.kmeans._lloyd import accumulate, residuals, step_direct, step_gemm
-from nbgrid.kmeans._threads import Workers, single_threaded_blas, slabs
-from nbgrid.kmeans._typing import Float64s, Floats, Labels
+from nbgrid.kmeans._lloyd import BOUNDS, NEW_BOUNDS, NO_BOUNDS, gather, move, residuals, step
+from nbgrid.kmeans._threads import Workers, slabs
+from nbgrid.kmeans._typing import Float64s, Floats, Indices, Labels
 
-# Up to here squared differences are taken directly, beyond it BLAS multiplies. Measured on 2 cores of a Xeon with
-# AVX-512, one step: 1e6 x 2 float64, k=8: 4.3 ms direct, 5.8 GEMM; 1e6 x 8 float32, k=16: 10.2 and 9.6;
-# 500 000 x 26 float32, k=12: 10.9 and 9.6; 100 000 x 100 float64, k=5: 12.2 and 7.3; k=50: 28.1 and 16.4.
-# The choice rests on the features alone, so that a model predicts one row as it predicted a million.
-DIRECT_FEATURES = 8
+# Prefixes of ranked centres from here on: fewer are compared as quickly as they are sorted.
+PREFIXES_FROM = 32
 
-NO_SUMS: Float64s = np.empty((0, 0))
-NO_TOTALS: Float64s = np.empty(0)
+# Bounds cost 8 bytes a row, which may be a fifth of the data at most, and a look at every row's in every step, which
+# must be little beside comparing it.
+BOUNDS_SHARE = 5
+BOUNDS_FROM = 256
+
+# The inertia follows from the clusters' sums, unless so little of the spread is left that rounding would show.
+SPREAD_LEFT = 1e-4
+
 NO_DISTANCES: Float64s = np.empty(0)
 
 
@@ -37,6 +41,71 @@ class Clustering:
     converged: bool
 
 
+class Slabs:
+    """
+    The clusters' sums, and how each slab of rows changes them.
+    """
+
+    def __init__(self, edges: Indices, n_clusters: int, n_features: int) -> None:
+        count = len(edges) - 1
+        self.edges = edges
+        self.turns = np.zeros(1, dtype=np.intp)
+        self.tally = np.zeros((count, 2), dtype=np.intp)
+        wanted = count if n_clusters else 0
+        self.changes = (
+            np.zeros((wanted, n_clusters, n_features)),
+            np.zeros((wanted, n_clusters)),
+            np.zeros((wanted, n_clusters), dtype=np.intp),
+        )
+        self.sums = np.zeros((n_clusters, n_features))
+        self.totals = np.zeros(n_clusters)
+        self.counts = np.zeros(n_clusters, dtype=np.intp)
+
+    def gather(self) -> None:
+        """Add the slabs' changes, in order, whichever thread computed them."""
+        gather(*self.changes, self.tally, self.sums, self.totals, self.counts)
+
+
+class Centers:
+    """
+    Centres, and everything about them that the kernels ask for.
+    """
+
+    def __init__(self, public: Floats, shift: Floats, *, prefixes: bool) -> None:
+        k, d = public.shape
+        dtype = shift.dtype
+        self.shift = shift
+        self.public = np.array(public, dtype=dtype, order="C")
+        self.negative = np.zeros((k, d), dtype)
+        self.half = np.empty(k, dtype)
+        self.moves = np.zeros(k)
+        self.ranked = np.empty((k if prefixes else 0, d), dtype)
+        self.ranked_half = self.half
+        self.ranking = np.zeros(k, dtype=np.int32)
+        self.ranked_moves = self.moves
+        # Times ‖x‖² + ‖c‖², more than rounding can make of the difference of two squared distances: each is d + 1
+        # multiply-adds and the roundings of x and c (Higham 2002, section 3.1).
+        self.limits = np.array([2 * (d + 8) * np.finfo(dtype).eps, 0.0])
+        self.move(np.zeros((k, d)), np.zeros(k))
+
+    def move(self, sums: Float64s, totals: Float64s) -> float:
+        """Put the centres on the means of their clusters, and return the sum of their squared moves."""
+        total, self.limits[1] = move(sums, totals, self.shift, self.public, self.negative, self.half, self.moves)
+        if len(self.ranked):
+            order = np.argsort(-self.moves, kind="stable")
+            self.ranking = order.astype(np.int32)
+            self.ranked, self.ranked_half = self.negative[order], self.half[order]
+            self.ranked_moves = self.moves[order]
+        else:
+            self.ranked_moves = np.sort(self.moves)[::-1].copy()
+        return float(total)
+
+    def wide(self) -> Float64s:
+        """Return the public centres in float64, less shift."""
+        wide: Float64s = self.public.astype(np.float64) - self.shift
+        return wide
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passes:
     """The passes over one `Data` that k-means consists of; *shift* is what distances are taken from."""
@@ -46,124 +115,179 @@ class Passes:
     n_clusters: int
     workers: Workers
 
-    def _ranges(self) -> list[tuple[int, int]]:
-        return slabs(len(self.data.X), self.n_clusters, self.data.X.shape[1])
+    def edges(self) -> Indices:
+        """Return where the slabs start and end."""
+        X = self.data.X
+        return slabs(len(X), self.n_clusters, X.shape[1], X.itemsize)
 
-    def step(self, centers: Float64s, labels: Labels, *, sums: bool) -> tuple[int, Float64s, Float64s]:
-        """
-        Label every row by the nearest of *centers* (less shift) and return how many labels changed, the sums and the
-        weights of the clusters; the last two are empty unless *sums*.
-        """
+    def step(self, centers: Centers, state: _State) -> None:
+        """Label every row by the nearest of *centers*; *state* follows."""
         X, weight = self.data.X, self.data.weight
-        ranges = self._ranges()
-        parts = [self._zeros() if sums else (NO_SUMS, NO_TOTALS) for _ in ranges]
-        near, shift = centers.astype(X.dtype), self.shift.astype(X.dtype)
+        parts = state.slabs
+        parts.turns[0] = 0
 
-        def direct(s: int, start: int, stop: int) -> int:
-            return step_direct(X, weight, shift, near, labels, *parts[s], start, stop)
+        def work() -> None:
+            step(
+                X, weight, centers.shift, centers.public, centers.negative, centers.half, centers.ranked, centers.ranked_half,
+                centers.ranking, centers.moves, centers.ranked_moves, centers.limits, state.bounds, state.labels,
+                state.upper, state.lower, *parts.changes, parts.edges, parts.tally, parts.turns,
+            )  # fmt: skip
 
-        def gemm(s: int, start: int, stop: int) -> int:
-            return step_gemm(X, weight, shift, near, labels, *parts[s], start, stop)
-
-        if X.shape[1] <= DIRECT_FEATURES:
-            changed = sum(self.workers.map(direct, ranges))
-        else:
-            with single_threaded_blas():
-                changed = sum(self.workers.map(gemm, ranges))
-        return changed, *_added(parts)
-
-    def sums(self, labels: Labels) -> tuple[Float64s, Float64s]:
-        """Return the sums and the weights of the clusters that *labels* makes."""
-        X, weight, shift = self.data.X, self.data.weight, self.shift.astype(self.data.X.dtype)
-        ranges = self._ranges()
-        parts = [self._zeros() for _ in ranges]
-        self.workers.map(lambda s, start, stop: accumulate(X, weight, shift, labels, *parts[s], start, stop), ranges)
-        return _added(parts)
+        self.workers.together(work, len(parts.tally))
+        if len(parts.sums):
+            parts.gather()
+        if state.bounds == NEW_BOUNDS:
+            state.bounds = BOUNDS
 
     def inertia(
         self, centers: Float64s, labels: Labels, *, shift: Float64s, distances: Float64s = NO_DISTANCES
     ) -> float:
-        """Return the inertia about *centers* (less *shift*), and set *distances* to each row's where it is given."""
+        """
+        Return the inertia about *centers* (less *shift*), and set *distances* to each row's squared one if given.
+        """
         X, weight = self.data.X, self.data.weight
 
         def task(_: int, start: int, stop: int) -> float:
             return residuals(X, weight, shift, centers, labels, distances, start, stop)
 
-        return float(sum(self.workers.map(task, self._ranges())))
+        return float(sum(self.workers.map(task, self.edges())))
 
     def assign(self, centers: Floats) -> tuple[Labels, float]:
         """Return the labels that *centers* (as published, not shifted) give, and the inertia."""
+        state = _State(self, bounds=NO_BOUNDS, sums=False)
+        self.step(Centers(centers, self.shift.astype(self.data.X.dtype), prefixes=False), state)
         public = centers.astype(np.float64)
-        labels = np.full(len(self.data.X), -1, dtype=np.int32)
-        self.step(public - self.shift, labels, sums=False)
-        return labels, self.inertia(public, labels, shift=np.zeros_like(self.shift))
-
-    def _zeros(self) -> tuple[Float64s, Float64s]:
-        return np.zeros((self.n_clusters, self.data.X.shape[1])), np.zeros(self.n_clusters)
+        return state.labels, self.inertia(public, state.labels, shift=np.zeros_like(self.shift))
 
 
-def lloyd(passes: Passes, start: Floats, *, max_iter: int, tol: float, verbose: bool = False) -> Clustering:
+class _State:
+    """
+    The labels of a run, their bounds, and the sums that they make.
+    """
+
+    def __init__(self, passes: Passes, *, bounds: int, sums: bool = True) -> None:
+        n, d = passes.data.X.shape
+        self.slabs = Slabs(passes.edges(), passes.n_clusters if sums else 0, d)
+        self.labels: Labels = np.full(n, -1, dtype=np.int32)
+        self.bounds = bounds
+        self.upper = np.empty(n if bounds else 0, dtype=np.float32)
+        self.lower = np.empty(n if bounds else 0, dtype=np.float32)
+
+    @property
+    def changed(self) -> int:
+        """How many labels the last step changed."""
+        return int(self.slabs.tally[:, 0].sum())
+
+    @property
+    def compared(self) -> int:
+        """How many rows the last step compared with centres."""
+        return int(self.slabs.tally[:, 1].sum())
+
+
+def bounded(X: Floats, n_clusters: int, algorithm: str) -> bool:
+    """
+    Return whether a run keeps bounds: where they cost little beside the data and may save more than they cost.
+    """
+    if algorithm in {"lloyd", "hamerly"}:
+        return algorithm == "hamerly"
+    d = X.shape[1]
+    return n_clusters > 1 and d * X.itemsize >= 8 * BOUNDS_SHARE and n_clusters * d >= BOUNDS_FROM
+
+
+def lloyd(
+    passes: Passes,
+    start: Floats,
+    *,
+    max_iter: int,
+    tol: float,
+    verbose: bool = False,
+    deadline: float | None = None,
+    algorithm: str = "auto",
+) -> Clustering:
     """
     Return where Lloyd's algorithm comes to from the centres *start*.
 
-    It ends when no label changes, when the centres move by no more than *tol* (squared, summed), or after *max_iter*
-    steps, as in scikit-learn. Labels and inertia are then computed anew from the centres that are returned.
+    It ends when no label changes, when the centres move by no more than *tol* (squared, summed), after *max_iter*
+    steps, as in scikit-learn, or after the step in which `time.perf_counter` passes *deadline*. Labels and inertia
+    are those of the centres that are returned.
     """
-    shift = passes.shift
-    centers: Float64s = start.astype(np.float64) - shift
-    labels = np.full(len(passes.data.X), -1, dtype=np.int32)
-    converged = False
+    data = passes.data
+    bounds = bounded(data.X, passes.n_clusters, algorithm)
+    prefixes = bounds and passes.n_clusters >= PREFIXES_FROM
+    centers = Centers(start, passes.shift.astype(data.X.dtype), prefixes=prefixes)
+    state = _State(passes, bounds=NEW_BOUNDS if bounds else NO_BOUNDS)
+    if verbose:
+        _say(f"{'Bounds on' if bounds else 'No bounds on'} {len(data.X)} rows{', prefixes' if prefixes else ''}.")
+    converged = stale = late = False
     n_iter = 0
-    while n_iter < max_iter and not converged:
+    while n_iter < max_iter and not converged and not late:
         n_iter += 1
-        changed, sums, totals = passes.step(centers, labels, sums=True)
-        moved = _means(*_relocated(passes, centers, labels, sums, totals))
-        converged = changed == 0 or float(((moved - centers) ** 2).sum()) <= tol
-        centers = moved
+        passes.step(centers, state)
+        sums, totals = _filled(passes, centers, state)
+        still = state.changed == 0 and sums is state.slabs.sums
+        moved = 0.0 if still else centers.move(sums, totals)
+        stale = moved > 0
+        converged = state.changed == 0 or moved <= tol
+        late = deadline is not None and time.perf_counter() > deadline
         if verbose:
-            inertia = passes.inertia(centers, labels, shift=shift)
-            print(f"Iteration {n_iter}, inertia {inertia}, {changed} labels changed.")  # noqa: T201  # asked for
-    public: Floats = (centers + shift).astype(passes.data.X.dtype)
-    labels, inertia = passes.assign(public)
-    return Clustering(public, labels, inertia, n_iter, converged)
+            inertia = passes.inertia(centers.wide(), state.labels, shift=passes.shift)
+            _say(
+                f"Iteration {n_iter}, inertia {inertia}, {state.changed} labels changed, {state.compared} rows compared."
+            )
+    if stale:
+        passes.step(centers, state)
+    return Clustering(centers.public, state.labels, _inertia(passes, centers, state), n_iter, converged)
 
 
-def _added(parts: list[tuple[Float64s, Float64s]]) -> tuple[Float64s, Float64s]:
-    # In the order of the slabs, whichever thread computed them.
-    sums, totals = parts[0]
-    for more_sums, more_totals in parts[1:]:
-        sums += more_sums
-        totals += more_totals
-    return sums, totals
+def _say(line: str) -> None:
+    print(line)  # noqa: T201  # asked for
 
 
-def _relocated(
-    passes: Passes, centers: Float64s, labels: Labels, sums: Float64s, totals: Float64s
-) -> tuple[Float64s, Float64s]:
+def _inertia(passes: Passes, centers: Centers, state: _State) -> float:
     """
-    Return *sums* and *totals* with every empty cluster given one of the rows that are farthest from their centres.
+    Return the inertia, from the clusters' sums where that loses nothing, and from every row where it would.
 
-    As scikit-learn does it; but the sums are made anew and not subtracted from, so that a cluster that gives its last
-    row away is empty and not a rounding error, and a row without weight is never chosen.
+    Σ‖x−c‖² = Σ‖x−s‖² − 2 Σ c·S + Σ N‖c‖², with all of it less the shift s, S and N a cluster's sum and size, and
+    Σ‖x−s‖² = Σ‖x−m‖² + n‖m−s‖² for the mean m.
     """
-    empty = np.flatnonzero(totals == 0)
+    data, wide = passes.data, centers.wide()
+    if not data.weight.size:
+        whole = data.spread + len(data.X) * float(((data.mean - passes.shift) ** 2).sum())
+        slabs = state.slabs
+        rest = whole - 2 * float((wide * slabs.sums).sum()) + float(slabs.totals @ (wide**2).sum(axis=1))
+        if rest > SPREAD_LEFT * whole:
+            return rest
+    return passes.inertia(wide, state.labels, shift=passes.shift)
+
+
+def _filled(passes: Passes, centers: Centers, state: _State) -> tuple[Float64s, Float64s]:
+    """
+    Return the clusters' sums and weights with every empty cluster given one of the rows farthest from their centres.
+
+    As scikit-learn does it; but a cluster that gives its last row away is empty and not a rounding error, and a row
+    without weight is never chosen. The state itself keeps what its labels make.
+    """
+    slabs = state.slabs
+    empty = np.flatnonzero(slabs.counts == 0)
     if not len(empty):
-        return sums, totals
+        return slabs.sums, slabs.totals
+    data, labels = passes.data, state.labels
     distances = np.empty(len(labels))
-    passes.inertia(centers, labels, shift=passes.shift, distances=distances)
-    if passes.data.weight.size:
-        distances[passes.data.weight == 0] = 0
+    passes.inertia(centers.wide(), labels, shift=passes.shift, distances=distances)
+    if data.weight.size:
+        distances[data.weight == 0] = 0
     farthest = np.argpartition(distances, -len(empty))[: -len(empty) - 1 : -1]
     useful = distances[farthest] > 0  # else there are more clusters than distinct rows
-    if not useful.any():
-        return sums, totals
-    relocated = labels.copy()
-    relocated[farthest[useful]] = empty[useful]
-    return passes.sums(relocated)
-
-
-def _means(sums: Float64s, totals: Float64s) -> Float64s:
+    sums, totals, counts = slabs.sums.copy(), slabs.totals.copy(), slabs.counts.copy()
+    for row, j in zip(farthest[useful], empty[useful], strict=True):
+        weight = data.weight[row] if data.weight.size else 1.0
+        value = weight * (data.X[row].astype(np.float64) - passes.shift)
+        for cluster, sign in ((labels[row], -1), (j, 1)):
+            sums[cluster] += sign * value
+            totals[cluster] += sign * weight
+            counts[cluster] += sign
+    gone = counts == 0
     # A cluster that stays empty is put upon the heaviest, as in scikit-learn: it must be somewhere.
-    centers: Float64s = sums / np.where(totals > 0, totals, 1.0)[:, np.newaxis]
-    centers[totals == 0] = centers[np.argmax(totals)]
-    return centers
+    heaviest = int(np.argmax(np.where(gone, 0, totals)))
+    sums[gone], totals[gone] = sums[heaviest], totals[heaviest]
+    return sums, totals

@@ -1,9 +1,19 @@
 """
-Kernels: one step of Lloyd's algorithm (Lloyd 1982), nearest centres and sums fused, block by block.
+Kernels: one step of Lloyd's algorithm (Lloyd 1982), and the bounds that let rows be passed over (Hamerly 2010).
 
-*X* is read where it lies. Each block of rows is copied less *shift* (the mean of the fitted data) into a buffer that
-stays in cache: scikit-learn's centring, without its copy of the data. Centres are given less *shift* too.
-Sums are float64 whatever the data. Arguments are marked as in scikit-learn: IN, OUT, INOUT.
+*X* is read where it lies; distances are taken from rows less *shift* (the mean of the fitted data), scikit-learn's
+centring without its copy of the data. A step changes the clusters' sums only by the rows whose label changed, in
+float64 and in the order of the rows, so that which rows were passed over leaves no trace in a single bit.
+Arguments are marked as in scikit-learn: IN, OUT, INOUT.
+
+Bounds, two float32 a row: *upper* is at least the distance to the row's own centre, *lower* at most that to any other.
+A centre that moved by m may be nearer by m. Hamerly lets all centres count as moved by the farthest move of any; here
+the centres are ranked by their moves, and a row is compared with those alone that may have come near enough, a prefix
+of the ranking. Rows with prefixes of like length share tiles.
+
+Rounding: where ½‖c‖² − c·x leaves the two nearest centres closer together than rounding can tell (*slack*), the row is
+compared once more by differences in float64. Labels are therefore those of exact arithmetic, or as good as: float32
+data gives no other labels than the same data in float64, whichever way they were found.
 """
 
 # kernels take their arrays by position: numba would compile again for keywords
@@ -13,155 +23,498 @@ from __future__ import annotations
 import numpy as np
 
 from nbgrid.kmeans._jit import kernel
-from nbgrid.kmeans._typing import Float64s, Floats, Labels
+from nbgrid.kmeans._tiles import TILE_FLOAT32, TILE_FLOAT64, fill_tile, nearest_two, take_turn
+from nbgrid.kmeans._typing import Float64s, Floats, Indices, Labels
 
-# Rows in a block. Measured on 2 cores of a Xeon with AVX-512: with GEMM 64, 128, 256, 512 rows took 4.9, 4.6, 9.2,
-# 9.5 ms a step at 100 000 x 100 float64, k=5, and were within 8 % of each other at 200 000 x 128 float32, k=200.
-# Blocks are always computed whole, so a row's result does not depend on how many rows follow it.
-BLOCK = 128
+# Rows among which survivors are collected: enough to fill tiles when one row in twenty survives, few enough that the
+# block is still in the L2 cache when survivors are gathered (1.6 MB at 400 float32 features).
+BLOCK = 1024
+
+# Centres in a step of a prefix, and from how many centres on prefixes are used at all: a shorter ranking saves less
+# than the sorting costs.
+PREFIX = 8
+
+# float32 bounds are rounded outwards by this.
+UP, DOWN = 1 + 2.0**-22, 1 - 2.0**-22
+
+NO_BOUNDS, NEW_BOUNDS, BOUNDS = 0, 1, 2
 
 
 @kernel
-def step_direct(
+def step(
     X: Floats,  # IN (n, d)
     weight: Float64s,  # IN (n,), or (0,) when every row weighs 1
     shift: Floats,  # IN (d,)
-    centers: Floats,  # IN (k, d), less shift
+    public: Floats,  # IN (k, d): the centres
+    negative: Floats,  # IN (k, d): minus the centres, less shift
+    half: Floats,  # IN (k,): half their squared norms
+    ranked: Floats,  # IN (k, d), the same in the order of their moves, the farthest first; or (0, d) for no prefixes
+    ranked_half: Floats,  # IN (k,)
+    ranking: Labels,  # IN (k,): their numbers
+    moves: Float64s,  # IN (k,): how far each centre moved since the last step
+    ranked_moves: Float64s,  # IN (k,)
+    limits: Float64s,  # IN (2,): slack, and the largest squared norm of a centre
+    bounds: int,  # IN: what upper and lower hold
     labels: Labels,  # INOUT (n,)
-    sums: Float64s,  # INOUT (k, d), or (0, 0) when only labels are wanted
-    totals: Float64s,  # INOUT (k,): weight in each cluster
-    start: int,
-    stop: int,
-) -> int:
+    upper: Floats,  # INOUT (n,) float32, or (0,)
+    lower: Floats,  # INOUT (n,) float32, or (0,)
+    sums: Float64s,  # INOUT (slabs, k, d), zero: how the clusters' sums change; or (0, 0, 0) when not wanted
+    totals: Float64s,  # INOUT (slabs, k): and their weights
+    counts: Indices,  # INOUT (slabs, k): and their numbers of rows with weight
+    edges: Indices,  # IN (slabs + 1,): where slabs start and end
+    tally: Indices,  # OUT (slabs, 2): labels changed, rows compared with all centres or a prefix of them
+    turns: Indices,  # INOUT (1,): the next slab that nobody has taken
+) -> None:
     """
-    Label rows *start* to *stop* by squared differences, add them to *sums* and return how many labels changed.
-
-    The buffer is transposed and vectors run over rows, so that two features fill a register as well as eight do.
+    Label the rows of every slab that is still to be had: several threads may call this at once.
     """
-    d = X.shape[1]
-    rows = np.zeros((d, BLOCK), X.dtype)
-    distance = np.empty(BLOCK, X.dtype)
-    best = np.empty(BLOCK, X.dtype)
-    nearest = np.empty(BLOCK, np.int32)
-    changed = 0
-    for first in range(start, stop, BLOCK):
-        last = min(first + BLOCK, stop)
-        for i in range(first, last):
-            for f in range(d):
-                rows[f, i - first] = X[i, f] - shift[f]
-        best[:] = np.inf
-        nearest[:] = 0
-        for j in range(centers.shape[0]):
-            distance[:] = 0
-            for f in range(d):
-                row = rows[f]
-                center = centers[j, f]
-                for r in range(BLOCK):
-                    distance[r] += (row[r] - center) * (row[r] - center)
-            keep_nearer(distance, X.dtype.type(0), j, best, nearest)
-        changed += relabel(nearest, labels, first, last)
-        if sums.shape[0]:
-            accumulate(X, weight, shift, labels, sums, totals, first, last)
-    return changed
+    centers = negative.shape[0]
+    rows = TILE_FLOAT32 if X.itemsize == 4 else TILE_FLOAT64
+    tile = np.empty((X.shape[1], rows), X.dtype)
+    found = np.empty((3, BLOCK + rows), X.dtype)  # squared norms, best, second
+    label = np.empty(BLOCK + rows, np.int32)
+    todo = np.empty((3, BLOCK + rows), np.int64)  # rows, order, those that are being compared
+    new = np.empty((2, BLOCK), np.int32)  # labels, prefixes
+    starts = np.empty(centers // PREFIX + 3, np.int64)
+    while True:
+        s = take_turn(turns)
+        if s >= edges.size - 1:
+            return
+        tally[s] = 0
+        for first in range(edges[s], edges[s + 1], BLOCK):
+            last = min(first + BLOCK, edges[s + 1])
+            count = last - first
+            if bounds == BOUNDS:
+                count = crossed(labels, upper, lower, moves, ranked_moves, limits, first, last, todo[0])
+            if bounds != BOUNDS or 4 * count > 3 * (last - first):
+                count = last - first
+                for r in range(count):
+                    todo[2, r] = first + r
+                compare(X, shift, negative, half, centers, tile, found, label, todo[2], count)
+                settle_all(X, public, found, label, limits, bounds, upper, lower, todo[2], count)
+                tally[s, 1] += count
+                for at in range(0, count, 64):
+                    size = min(64, count - at)
+                    if differ(label, labels, first, at, size):
+                        tally[s, 0] += relabel(
+                            X, weight, shift, todo[2, at:], label[at:], size, labels, sums, totals, counts, s
+                        )
+                continue
+            count = tightened(X, shift, negative, labels, upper, lower, ranked_moves, limits, todo[0], new[1], count)
+            if ranked.shape[0]:
+                by_prefix(new[1], count, starts, todo[1])
+                compare_prefixes(
+                    X, shift, ranked, ranked_half, ranking, ranked_moves, limits, labels, upper, lower, tile, found,
+                    label, todo, new, count,
+                )  # fmt: skip
+            unsettled = 0
+            for r in range(count):
+                if new[1, r] >= centers or ranked.shape[0] == 0:
+                    todo[1, unsettled] = r
+                    todo[2, unsettled] = todo[0, r]
+                    unsettled += 1
+            compare(X, shift, negative, half, centers, tile, found, label, todo[2], unsettled)
+            settle_all(X, public, found, label, limits, bounds, upper, lower, todo[2], unsettled)
+            for r in range(unsettled):
+                new[0, todo[1, r]] = label[r]
+            tally[s, 0] += relabel(X, weight, shift, todo[0], new[0], count, labels, sums, totals, counts, s)
+            tally[s, 1] += count
 
 
 @kernel
-def step_gemm(
+def compare(
+    X: Floats,
+    shift: Floats,
+    centers: Floats,  # IN: as their negatives
+    half: Floats,
+    width: int,
+    tile: Floats,
+    found: Floats,  # OUT (3, count or more)
+    label: Labels,  # OUT (count or more,)
+    numbers: Indices,  # INOUT (count and a tile more,)
+    count: int,
+) -> None:
+    """
+    Compare the *count* rows *numbers* with the first *width* centres.
+    """
+    rows = tile.shape[1]
+    for at in range(0, count, rows):
+        for r in range(count, at + rows):
+            # A tile is always computed whole: the last row stands in for those that are missing.
+            numbers[r] = numbers[count - 1]
+        stop = at + rows
+        fill_tile(X, numbers[at:stop], shift, tile, found[0, at:stop])
+        nearest_two(tile, centers, half, width, found[1, at:stop], found[2, at:stop], label[at:stop])
+
+
+@kernel
+def differ(label: Labels, labels: Labels, first: int, at: int, size: int) -> bool:
+    """
+    Return whether any of *size* labels of a block, from *at* on, is another than the row has.
+    """
+    bits = 0
+    for r in range(at, at + size):
+        bits |= label[r] ^ labels[first + r]
+    return bits != 0
+
+
+@kernel
+def settle_all(
+    X: Floats,
+    public: Floats,
+    found: Floats,
+    label: Labels,
+    limits: Float64s,
+    bounds: int,
+    upper: Floats,
+    lower: Floats,
+    numbers: Indices,
+    count: int,
+) -> None:
+    """
+    Make *label* exact, and set the bounds if there are any, for rows that were compared with all centres.
+    """
+    slack, reach = found.dtype.type(limits[0] / 2), found.dtype.type(limits[1])
+    close = 0
+    for r in range(count):
+        close += found[2, r] - found[1, r] <= slack * (found[0, r] + reach)
+    if close:
+        for r in range(count):
+            if found[2, r] - found[1, r] <= slack * (found[0, r] + reach):
+                label[r] = nearest(X[numbers[r]], public)
+    if bounds == NO_BOUNDS:
+        return
+    for r in range(count):
+        norm = np.float64(found[0, r])
+        error = limits[0] * (norm + limits[1])
+        upper[numbers[r]] = np.sqrt(max(2.0 * found[1, r] + norm, 0.0) + error) * UP
+        lower[numbers[r]] = np.sqrt(max(2.0 * found[2, r] + norm - error, 0.0)) * DOWN
+
+
+@kernel
+def nearest(row: Floats, public: Floats) -> int:
+    """
+    Return the number of the centre nearest to *row*, from differences in float64; of several the lowest.
+    """
+    best = np.inf
+    label = 0
+    for j in range(public.shape[0]):
+        square = 0.0
+        for f in range(row.size):
+            difference = np.float64(row[f]) - public[j, f]
+            square += difference * difference
+        if square < best:
+            best = square
+            label = j
+    return label
+
+
+@kernel
+def compare_prefixes(
+    X: Floats,
+    shift: Floats,
+    ranked: Floats,
+    ranked_half: Floats,
+    ranking: Labels,
+    ranked_moves: Float64s,
+    limits: Float64s,
+    labels: Labels,
+    upper: Floats,
+    lower: Floats,
+    tile: Floats,
+    found: Floats,
+    label: Labels,
+    todo: Indices,
+    new: Labels,
+    count: int,
+) -> None:
+    """
+    Compare rows with their prefixes of the ranking, the shortest first, and settle what that settles.
+    """
+    prefix, order, rows = new[1], todo[1], tile.shape[1]
+    at = 0
+    while at < count and prefix[order[at]] < ranking.size:
+        size = min(rows, count - at)
+        while prefix[order[at + size - 1]] >= ranking.size:
+            size -= 1
+        for r in range(size):
+            todo[2, r] = todo[0, order[at + r]]
+        width = int(prefix[order[at + size - 1]])
+        compare(X, shift, ranked, ranked_half, width, tile, found, label, todo[2], size)
+        settle(found, label, ranking, ranked_moves, width, limits, labels, upper, lower, todo, at, size, new)
+        at += size
+
+
+@kernel
+def crossed(
+    labels: Labels,
+    upper: Floats,
+    lower: Floats,
+    moves: Float64s,
+    ranked_moves: Float64s,
+    limits: Float64s,
+    first: int,
+    last: int,
+    todo: Indices,
+) -> int:
+    """
+    Let the bounds of rows *first* to *last* follow the centres; set *todo* to the rows whose bounds cross.
+
+    Their *lower* stays what it was, for the prefixes.
+    """
+    slack, reach = limits[0], 3.0 * limits[1]
+    farthest = ranked_moves[0]
+    count = 0
+    for i in range(first, last):
+        u = np.float64(upper[i]) * UP + moves[labels[i]]
+        low = np.float64(lower[i]) * DOWN - farthest
+        upper[i] = u
+        if low > u and (low - u) * (low + u) > slack * (2.0 * u * u + reach):
+            lower[i] = low
+        else:
+            todo[count] = i
+            count += 1
+    return count
+
+
+@kernel
+def tightened(
+    X: Floats,
+    shift: Floats,
+    negative: Floats,
+    labels: Labels,
+    upper: Floats,
+    lower: Floats,
+    ranked_moves: Float64s,
+    limits: Float64s,
+    todo: Indices,
+    prefix: Labels,
+    count: int,
+) -> int:
+    """
+    Make *upper* the distance itself for the *count* rows of *todo*, and keep those that must still be compared.
+
+    *prefix* is set to how many centres of the ranking, a multiple of PREFIX or all, may be nearer to each.
+    """
+    slack, reach = limits[0], 3.0 * limits[1]
+    centers = negative.shape[0]
+    kept = 0
+    for t in range(count):
+        i = todo[t]
+        square = distance(X[i], shift, negative[labels[i]])
+        u = np.sqrt(square * (1.0 + slack))
+        margin = slack * (2.0 * u * u + reach)
+        low = np.float64(lower[i]) * DOWN
+        upper[i] = u * UP
+        # Centres that moved less than this are farther than the row's own by more than rounding can hide.
+        room = low - np.sqrt(u * u + margin) * UP
+        nearer = before(ranked_moves, room)
+        if nearer == 0:
+            lower[i] = low - ranked_moves[0]
+            continue
+        nearer = -(-nearer // PREFIX) * PREFIX
+        todo[kept] = i
+        prefix[kept] = centers if 4 * nearer > 3 * centers else nearer
+        kept += 1
+    return kept
+
+
+@kernel
+def distance(row: Floats, shift: Floats, negative: Floats) -> float:
+    """
+    Return the squared distance of a row, less *shift*, from a centre that is given as its negative.
+    """
+    square = row.dtype.type(0)
+    for f in range(row.size):
+        difference = (row[f] - shift[f]) + negative[f]
+        square += difference * difference
+    return np.float64(square)
+
+
+@kernel
+def before(ranked_moves: Float64s, room: float) -> int:
+    """
+    Return how many of the moves, the largest first, are at least *room*.
+    """
+    low, high = 0, ranked_moves.size
+    while low < high:
+        middle = (low + high) // 2
+        if ranked_moves[middle] >= room:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def by_prefix(prefix: Labels, count: int, starts: Indices, order: Indices) -> None:
+    """
+    Set *order* to 0 … *count* - 1 sorted by *prefix*, stably: a counting sort.
+    """
+    starts[:] = 0
+    for r in range(count):
+        starts[-(-prefix[r] // PREFIX) + 1] += 1
+    for b in range(1, starts.size):
+        starts[b] += starts[b - 1]
+    for r in range(count):
+        b = -(-prefix[r] // PREFIX)
+        order[starts[b]] = r
+        starts[b] += 1
+
+
+@kernel
+def settle(
+    found: Floats,
+    label: Labels,
+    ranking: Labels,
+    ranked_moves: Float64s,
+    width: int,
+    limits: Float64s,
+    labels: Labels,
+    upper: Floats,
+    lower: Floats,
+    todo: Indices,
+    at: int,
+    size: int,
+    new: Labels,
+) -> None:
+    """
+    Decide, for a tile that was compared with the first *width* centres of the ranking, what can be decided.
+
+    A row keeps its label, or takes the nearest of the prefix, where that is the nearest of all by more than rounding;
+    what is left gets the prefix of all centres.
+    """
+    for r in range(size):
+        i, place = todo[2, r], todo[1, at + r]
+        norm = np.float64(found[0, r])
+        error = limits[0] * (norm + limits[1])
+        nearest = ranking[label[r]]
+        best = max(2.0 * found[1, r] + norm, 0.0)
+        second = 2.0 * found[2, r] + norm
+        # The distance from the present centre was just computed: from above, and from below.
+        own = np.float64(upper[i]) ** 2
+        least = own * (DOWN**3 - limits[0])
+        # Nobody outside the prefix is nearer than this.
+        rest = np.float64(lower[i]) * DOWN - ranked_moves[width]
+        rest *= abs(rest)
+        other = min(second if nearest == labels[i] else best, rest)
+        runner_up = min(second, rest, least)
+        new[1, place] = 0
+        if other - 2.0 * error > own * UP:
+            new[0, place] = labels[i]
+            lower[i] = np.sqrt(other - error) * DOWN
+        elif nearest != labels[i] and best + 2.0 * error < runner_up:
+            new[0, place] = nearest
+            upper[i] = np.sqrt(best + error) * UP
+            lower[i] = np.sqrt(runner_up - error) * DOWN
+        else:
+            new[1, place] = ranking.size
+
+
+@kernel
+def relabel(
     X: Floats,
     weight: Float64s,
     shift: Floats,
-    centers: Floats,
+    todo: Indices,
+    new: Labels,
+    count: int,
     labels: Labels,
     sums: Float64s,
     totals: Float64s,
-    start: int,
-    stop: int,
+    counts: Indices,
+    s: int,
 ) -> int:
     """
-    Do what `step_direct` does, with ‖x−c‖² − ‖x‖² = ‖c‖² − 2c·x, whose products BLAS computes.
-
-    The product is laid out (k, rows), so that the search for the nearest centre is vectorised over rows: the layout
-    of oneDAL's Lloyd.
+    Give *count* rows their *new* labels, move them between the sums of slab *s*, and return how many changed.
     """
-    k, d = centers.shape
-    rows = np.zeros((BLOCK, d), X.dtype)
-    product = np.empty((k, BLOCK), X.dtype)
-    best = np.empty(BLOCK, X.dtype)
-    nearest = np.empty(BLOCK, np.int32)
-    minus_two = centers * X.dtype.type(-2)
-    norm = np.empty(k, X.dtype)
-    for j in range(k):
-        square = 0.0
-        for f in range(d):
-            square += np.float64(centers[j, f]) * centers[j, f]
-        norm[j] = square
     changed = 0
-    for first in range(start, stop, BLOCK):
-        last = min(first + BLOCK, stop)
-        for i in range(first, last):
-            for f in range(d):
-                rows[i - first, f] = X[i, f] - shift[f]
-        np.dot(minus_two, rows.T, product)
-        best[:] = np.inf
-        nearest[:] = 0
-        for j in range(k):
-            keep_nearer(product[j], norm[j], j, best, nearest)
-        changed += relabel(nearest, labels, first, last)
-        if sums.shape[0]:
-            accumulate(X, weight, shift, labels, sums, totals, first, last)
+    for t in range(count):
+        i = todo[t]
+        old, now = labels[i], new[t]
+        if old == now:
+            continue
+        changed += 1
+        labels[i] = now
+        if sums.shape[0] == 0:
+            continue
+        w = weight[i] if weight.size else 1.0
+        totals[s, now] += w
+        counts[s, now] += w > 0.0
+        if old < 0:
+            for f in range(X.shape[1]):
+                sums[s, now, f] += w * (np.float64(X[i, f]) - shift[f])
+            continue
+        totals[s, old] -= w
+        counts[s, old] -= w > 0.0
+        for f in range(X.shape[1]):
+            value = w * (np.float64(X[i, f]) - shift[f])
+            sums[s, now, f] += value
+            sums[s, old, f] -= value
     return changed
 
 
 @kernel
-def keep_nearer(distance: Floats, constant: float, j: int, best: Floats, nearest: Labels) -> None:
-    """
-    Where *distance* + *constant* is below *best*, make it the best and *j* the nearest; ties keep the lower centre.
-    """
-    for r in range(BLOCK):
-        value = distance[r] + constant
-        if value < best[r]:
-            best[r] = value
-            nearest[r] = j
-
-
-@kernel
-def relabel(nearest: Labels, labels: Labels, first: int, last: int) -> int:
-    """
-    Copy a block's *nearest* into *labels* and return how many changed.
-    """
-    changed = 0
-    for i in range(first, last):
-        changed += labels[i] != nearest[i - first]
-        labels[i] = nearest[i - first]
-    return changed
-
-
-@kernel
-def accumulate(
-    X: Floats,
-    weight: Float64s,
-    shift: Floats,
-    labels: Labels,  # IN
-    sums: Float64s,  # INOUT (k, d)
-    totals: Float64s,  # INOUT (k,)
-    start: int,
-    stop: int,
+def gather(
+    sums: Float64s,  # INOUT (slabs, k, d): added to the first, and zero again
+    totals: Float64s,  # INOUT (slabs, k)
+    counts: Indices,  # INOUT (slabs, k)
+    tally: Indices,  # IN (slabs, 2)
+    all_sums: Float64s,  # INOUT (k, d)
+    all_totals: Float64s,  # INOUT (k,)
+    all_counts: Indices,  # INOUT (k,)
 ) -> None:
     """
-    Add each row from *start* to *stop*, less *shift* and times its weight, to the sums of its cluster.
+    Add the slabs' changes, in the order of the slabs, and clear them.
     """
-    d = X.shape[1]
-    for i in range(start, stop):
-        j = labels[i]
-        if weight.size:
-            w = weight[i]
-            totals[j] += w
-            for f in range(d):
-                sums[j, f] += w * (X[i, f] - shift[f])
-        else:
-            totals[j] += 1.0
-            for f in range(d):
-                sums[j, f] += X[i, f] - shift[f]
+    for s in range(tally.shape[0]):
+        if tally[s, 0]:
+            all_sums += sums[s]
+            all_totals += totals[s]
+            all_counts += counts[s]
+            sums[s] = 0.0
+            totals[s] = 0.0
+            counts[s] = 0
+    for j in range(all_counts.size):
+        if all_counts[j] == 0:
+            # What is left of a cluster that gave its last row away is rounding.
+            all_sums[j] = 0.0
+            all_totals[j] = 0.0
+
+
+@kernel
+def move(
+    sums: Float64s,  # IN (k, d), less shift
+    totals: Float64s,  # IN (k,)
+    shift: Floats,  # IN (d,)
+    public: Floats,  # INOUT (k, d): the centres
+    negative: Floats,  # INOUT (k, d): minus the centres less shift
+    half: Floats,  # OUT (k,)
+    moves: Float64s,  # OUT (k,)
+) -> tuple[float, float]:
+    """
+    Put every centre on the mean of its rows; return the sum of the squared moves and the largest squared norm.
+
+    The centres that are compared with rows are made from the public ones, so that a prediction compares with the same.
+    """
+    total = 0.0
+    reach = 0.0
+    for j in range(public.shape[0]):
+        square = 0.0
+        norm = 0.0
+        for f in range(public.shape[1]):
+            if totals[j] > 0.0:
+                public[j, f] = sums[j, f] / totals[j] + shift[f]
+            now = shift[f] - public[j, f]
+            difference = np.float64(now) - negative[j, f]
+            square += difference * difference
+            norm += np.float64(now) * now
+            negative[j, f] = now
+        half[j] = 0.5 * norm
+        moves[j] = np.sqrt(square)
+        total += square
+        reach = max(reach, norm)
+    return total, reach
 
 
 @kernel

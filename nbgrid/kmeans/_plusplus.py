@@ -65,7 +65,8 @@ def seed(
     from nbgrid.kmeans._threads import slabs
 
     trials = n_local_trials or 2 + int(np.log(n_clusters))
-    ranges = slabs(len(X), trials, X.shape[1])
+    edges_of_slabs = slabs(len(X), trials, X.shape[1])
+    count = len(edges_of_slabs) - 1
     closest = np.empty((trials + 1, len(X)), dtype=X.dtype)
     closest[0] = np.inf
     place = np.arange(trials + 1)
@@ -73,10 +74,11 @@ def seed(
 
     def potentials(chosen: Indices) -> Float64s:
         """Return the inertia that each of *chosen* would leave in each slab: (slabs, chosen)."""
-        parts = np.empty((len(ranges), len(chosen)))
+        parts = np.empty((count, len(chosen)))
         candidates, rows = X[chosen], place[: len(chosen) + 1]
         workers.map(
-            lambda s, start, stop: try_candidates(X, weight, candidates, closest, rows, parts[s], start, stop), ranges
+            lambda s, start, stop: try_candidates(X, weight, candidates, closest, rows, parts[s], start, stop),
+            edges_of_slabs,
         )
         return parts
 
@@ -89,7 +91,7 @@ def seed(
             return int(np.argmax(weight)) if weight.size else 0
         s = min(int(np.searchsorted(edges, target, side="right")), int(positive[-1]))
         before = edges[s - 1] if s else 0.0
-        return int(pick(closest[place[0]], weight, target - before, *ranges[s]))
+        return int(pick(closest[place[0]], weight, target - before, edges_of_slabs[s], edges_of_slabs[s + 1]))
 
     best = _first(random_state, weight, len(X))
     parts = potentials(np.array([best]))[:, 0]

@@ -1,5 +1,5 @@
 """
-How a pass over the data is shared out: slabs of rows, a few Python threads, and BLAS held to one thread meanwhile.
+How a pass over the data is shared out: slabs of rows and a few Python threads.
 
 The slabs depend on the problem alone and their partial sums are added in order, so that a result does not depend on
 the number of threads. The threads live as long as one fit, and numba's threading layers are never entered: a fit may
@@ -8,33 +8,37 @@ run in any number of threads at once, and in a forked child.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from types import TracebackType
 from typing import Any, TypeVar
 
+import numpy as np
+
+from nbgrid.kmeans._typing import Indices
+
 Result = TypeVar("Result")
 
-# Handing a slab to a thread costs some 10 µs; 2^19 multiplications take about ten times that.
+# Taking a slab costs next to nothing, but a pass that is shared costs some 50 µs; 2^19 multiplications take as long.
 SLAB_WORK = 2**19
 # Enough for 64 cores, few enough that partial sums stay small.
 MOST_SLABS = 64
+# Partial sums may take this share of the data's memory, or this many bytes where that is more.
+SUMS_SHARE = 0.05
+SUMS_BYTES = 2**23
 
 
-def slabs(n_samples: int, n_clusters: int, n_features: int) -> list[tuple[int, int]]:
+def slabs(n_samples: int, n_clusters: int, n_features: int, itemsize: int = 8) -> Indices:
     """
-    Return the row ranges in which a pass over the data is computed, in order.
-
-    A slab has at least 8 rows a cluster, so that the slabs' partial sums take at most a quarter of the data's memory.
+    Return the rows at which the slabs in which a pass over the data is computed start, and the last one's end.
     """
-    work = -(-SLAB_WORK // (n_clusters * n_features))
-    rows = max(-(-n_samples // MOST_SLABS), 8 * n_clusters, work)
-    return [(start, min(start + rows, n_samples)) for start in range(0, n_samples, rows)]
+    sums = 8 * n_clusters * n_features
+    afford = int(max(SUMS_SHARE * n_samples * n_features * itemsize, SUMS_BYTES) / sums)
+    useful = n_samples * n_clusters * n_features // SLAB_WORK
+    count = max(1, min(MOST_SLABS, afford, useful, n_samples))
+    return np.linspace(0, n_samples, count + 1).astype(np.intp)
 
 
 def thread_count() -> int:
@@ -74,81 +78,38 @@ class Workers:
             self._pool.shutdown()
             self._pool = None
 
-    def map(self, task: Callable[[int, int, int], Result], ranges: list[tuple[int, int]]) -> list[Result]:
+    def together(self, work: Callable[[], object], shares: int) -> None:
         """
-        Return *task*(index, start, stop) for each of *ranges*, in order; the calling thread works too.
+        Run *work* in this thread and in as many others as *shares* and threads allow; return when all are done.
         """
-        results: list[Any] = [None] * len(ranges)
-        # next() on a count is atomic under the GIL, and a queue of futures would cost more than small slabs take.
-        turns = itertools.count()
-
-        def work() -> None:
-            while (turn := next(turns)) < len(ranges):
-                results[turn] = task(turn, *ranges[turn])
-
-        helpers = min(self.threads, len(ranges)) - 1
-        if helpers and self._pool is None:
+        helpers = min(self.threads, shares) - 1
+        if helpers < 1:
+            work()
+            return
+        if self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="nbgrid-kmeans")
-        futures = [self._pool.submit(work) for _ in range(helpers)] if self._pool else []
+        futures = [self._pool.submit(work) for _ in range(helpers)]
         try:
             work()
         finally:
             # Nothing of a pass outlives it, not even when Ctrl-C ends this thread's share early.
-            turns = itertools.count(len(ranges))
             failures = [future.exception() for future in futures]
         for failure in failures:
             if failure is not None:
                 raise failure
+
+    def map(self, task: Callable[[int, int, int], Result], edges: Indices) -> list[Result]:
+        """
+        Return *task*(index, start, stop) for each slab between *edges*, in order; the calling thread works too.
+        """
+        ends = edges.tolist()
+        results: list[Any] = [None] * (len(ends) - 1)
+        # next() on a count is atomic under the GIL, and a queue of futures would cost more than small slabs take.
+        turns = itertools.count()
+
+        def work() -> None:
+            while (turn := next(turns)) < len(results):
+                results[turn] = task(turn, ends[turn], ends[turn + 1])
+
+        self.together(work, len(results))
         return results
-
-
-@cache
-def _blas() -> Any:
-    import scipy.linalg  # noqa: F401  # numba's np.dot goes to SciPy's BLAS, which must be loaded to be found
-    import threadpoolctl
-
-    # Looking for the loaded libraries takes milliseconds: once a process is enough.
-    return threadpoolctl.ThreadpoolController()
-
-
-class _SingleThreadedBlas:
-    """
-    Holds BLAS to one thread while anyone is inside, for the whole process.
-
-    threadpoolctl's own limits restore what they found, so two that overlap can leave the process at one thread for
-    ever; here the first in sets the limit and the last out lifts it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._limit: Any = None
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            if self._inside == 0:
-                self._limit = _blas().limit(limits=1, user_api="blas")
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if self._inside == 0:
-                    self._limit.restore_original_limits()
-                    self._limit = None
-
-    def reset(self) -> None:
-        """Forget the threads that a fork has left behind, and give BLAS back what they had taken."""
-        self._lock = threading.Lock()
-        self._inside = 0
-        if self._limit is not None:
-            self._limit.restore_original_limits()
-            self._limit = None
-
-
-single_threaded_blas = _SingleThreadedBlas()
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=single_threaded_blas.reset)

@@ -189,7 +189,7 @@ def test_km_17__one_iteration_warns_and_still_agrees_with_predict(blobs):
         model = KMeans(5, init="random", n_init=1, max_iter=1, random_state=0).fit(blobs)
     assert not model.converged_
     assert np.array_equal(model.labels_, model.predict(blobs))
-    assert model.inertia_ == -model.score(blobs)
+    assert model.inertia_ == pytest.approx(-model.score(blobs), rel=1e-12)
 
 
 def test_km_20__prediction_needs_a_fit_and_the_same_features(blobs):
