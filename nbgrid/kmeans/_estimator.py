@@ -16,7 +16,6 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nbgrid.kmeans import _checks
-from nbgrid.kmeans._plusplus import seed
 from nbgrid.kmeans._typing import Floats, Labels
 
 # A later start must be better by more than rounding, so that equal clusterings do not take turns at winning.
@@ -169,11 +168,13 @@ class KMeans(
         """
         Return the centres to start from, (k, d), as *init* says.
         """
+        from nbgrid.kmeans._samples import starting_centers
+
         X, k = passes.data.X, passes.n_clusters
         chosen: Floats
         if isinstance(self.init, str):
             if self.init == "k-means++":
-                chosen = X[seed(X, passes.data.weight, k, random_state, passes.workers)]
+                chosen = starting_centers(passes.data, k, self.tol, random_state, passes.workers)
             elif self.init == "random":
                 weight = passes.data.weight_of_rows
                 chosen = X[random_state.choice(len(X), size=k, replace=False, p=weight / weight.sum())]

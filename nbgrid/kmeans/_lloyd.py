@@ -543,3 +543,32 @@ def residuals(
             distances[i] = square
         inertia += weight[i] * square if weight.size else square
     return inertia
+
+
+@kernel
+def squared_distances(
+    X: Floats,
+    shift: Floats,
+    negative: Floats,
+    half: Floats,
+    nearest: Floats,  # INOUT (n,)
+    start: int,
+    stop: int,
+) -> None:
+    """
+    Lower *nearest* to each row's squared distance from the nearest of some centres, as exact as the data's dtype is.
+    """
+    rows = TILE_FLOAT32 if X.itemsize == 4 else TILE_FLOAT64
+    tile = np.empty((X.shape[1], rows), X.dtype)
+    found = np.empty((3, BLOCK + rows), X.dtype)
+    label = np.empty(BLOCK + rows, np.int32)
+    numbers = np.empty(BLOCK + rows, np.int64)
+    zero = X.dtype.type(0)
+    for first in range(start, stop, BLOCK):
+        count = min(BLOCK, stop - first)
+        for r in range(count):
+            numbers[r] = first + r
+        compare(X, shift, negative, half, negative.shape[0], tile, found, label, numbers, count)
+        for r in range(count):
+            square = max(found[1, r] + found[1, r] + found[0, r], zero)
+            nearest[first + r] = min(nearest[first + r], square)
