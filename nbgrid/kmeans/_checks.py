@@ -5,13 +5,20 @@ What callers give, checked before anything is computed. Messages name the parame
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from nbgrid.kmeans._typing import Float64s, Floats
+
+Algorithm = Literal["auto", "lloyd", "hamerly", "elkan"]
+ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
+
+DTYPES = (np.float64, np.float32)
+"""What is computed in; anything else becomes the first."""
 
 
 def checked_n_clusters(n_clusters: Any) -> int:
@@ -38,10 +45,55 @@ def checked_tol(tol: Any) -> float:
     return float(tol)
 
 
-def checked_algorithm(algorithm: Any) -> None:
-    """ValueError unless *algorithm* is one of scikit-learn's."""
-    if algorithm not in {"lloyd", "elkan"}:
-        raise ValueError(f"algorithm={algorithm!r} should be 'lloyd' or 'elkan'.")
+def checked_algorithm(algorithm: Any) -> Algorithm:
+    """Return the algorithm to run: 'elkan' is scikit-learn's word, and means 'auto' here; ValueError for others."""
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm={algorithm!r} should be {listed(ALGORITHMS)}.")
+    return "auto" if algorithm == "elkan" else algorithm
+
+
+def checked_max_time(max_time: Any) -> float | None:
+    """Return *max_time* in seconds, or None for as long as it takes; ValueError unless it is positive and finite."""
+    if max_time is None:
+        return None
+    if isinstance(max_time, bool) or not isinstance(max_time, Real) or not 0 < float(max_time) < np.inf:
+        raise ValueError(f"max_time={max_time!r} should be a number of seconds above 0, or None.")
+    return float(max_time)
+
+
+def listed(names: tuple[str, ...]) -> str:
+    """Return *names* as a sentence has them: 'a', 'b' or 'c'."""
+    *most, last = map(repr, names)
+    return f"{', '.join(most)} or {last}"
+
+
+def is_plain(X: Any) -> bool:
+    """Return whether *X* is an array as the kernels take it: nothing to convert, nothing to refuse but its values."""
+    return (
+        type(X) is np.ndarray
+        and X.dtype in DTYPES
+        and X.ndim == 2
+        and X.size > 0
+        and X.flags.c_contiguous
+        and X.flags.aligned
+    )
+
+
+def checked_rows(model: Any, X: Any, *, reset: bool, finite: bool = False) -> Floats:
+    """
+    Return *X* as rows of float32 or float64; set *model*'s n_features_in_ and feature names if *reset*, else check them.
+
+    Values are looked at only if *finite*. An array that is plain skips scikit-learn's `validate_data`, which takes longer
+    than a fit of some hundred rows; a model with feature names does not, since it may have to warn.
+    """
+    if not finite and is_plain(X) and not hasattr(model, "feature_names_in_"):
+        if reset:
+            model.n_features_in_ = X.shape[1]
+        if X.shape[1] == model.n_features_in_:
+            return X  # type: ignore[no-any-return]
+    refuse_times(X)
+    rows: Floats = validate_data(model, X, reset=reset, dtype=DTYPES, order="C", ensure_all_finite=finite)
+    return rows
 
 
 def enough_rows(X: Floats, n_clusters: int) -> None:
@@ -73,14 +125,25 @@ def checked_weight(sample_weight: ArrayLike | None, X: Floats) -> Float64s:
     return np.empty(0) if (weight == 1).all() else weight
 
 
-def checked_centers(centers: Floats, n_clusters: int, n_features: int) -> Floats:
-    """Return *centers*; ValueError unless their shape is (n_clusters, n_features)."""
-    if centers.shape != (n_clusters, n_features):
+def checked_centers(given: Any, n_clusters: int, like: Floats) -> Floats:
+    """Return the centres *given* in the dtype of *like*; ValueError unless finite and (n_clusters, features of *like*)."""
+    plain = is_plain(given) and given.dtype == like.dtype and np.isfinite(given).all()
+    centers: Floats = given if plain else check_array(given, dtype=like.dtype, order="C", input_name="init")
+    if centers.shape != (n_clusters, like.shape[1]):
         raise ValueError(
             f"The shape of the initial centers {centers.shape} does not match n_clusters={n_clusters} and "
-            f"the number of features of the data {n_features}."
+            f"the number of features of the data {like.shape[1]}."
         )
     return centers
+
+
+def goes_on(n_clusters: int, present: int) -> None:
+    """ValueError when a warm start finds another number of centres than it should make."""
+    if n_clusters != present:
+        raise ValueError(
+            f"warm_start=True starts from the {present} centers of the last fit, but n_clusters={n_clusters}; "
+            f"set n_clusters={present}, or warm_start=False to start anew."
+        )
 
 
 def _whole(name: str, value: Any, or_else: str = "") -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -172,6 +173,16 @@ class _State:
         self.bounds = bounds
         self.upper = np.empty(n if bounds else 0, dtype=np.float32)
         self.lower = np.empty(n if bounds else 0, dtype=np.float32)
+        self._passes = passes
+
+    @cached_property
+    def whole(self) -> float:
+        """The inertia about the shift, of all rows as one cluster."""
+        data, shift = self._passes.data, self._passes.shift
+        if not data.weight.size:
+            return data.spread + len(data.X) * float(((data.mean - shift) ** 2).sum())
+        origin = np.zeros((1, len(shift)))
+        return self._passes.inertia(origin, np.zeros(len(data.X), dtype=np.int32), shift=shift)
 
     @property
     def changed(self) -> int:
@@ -201,6 +212,7 @@ def lloyd(
     max_iter: int,
     tol: float,
     verbose: bool = False,
+    gain: float = 0.0,
     deadline: float | None = None,
     algorithm: str = "auto",
 ) -> Clustering:
@@ -208,8 +220,8 @@ def lloyd(
     Return where Lloyd's algorithm comes to from the centres *start*.
 
     It ends when no label changes, when the centres move by no more than *tol* (squared, summed), after *max_iter*
-    steps, as in scikit-learn, or after the step in which `time.perf_counter` passes *deadline*. Labels and inertia
-    are those of the centres that are returned.
+    steps, as in scikit-learn; also when a step lowers the inertia by less than *gain* of it, and after the step in
+    which `time.perf_counter` passes *deadline*. Labels and inertia are those of the centres that are returned.
     """
     data = passes.data
     bounds = bounded(data.X, passes.n_clusters, algorithm)
@@ -220,6 +232,7 @@ def lloyd(
         _say(f"{'Bounds on' if bounds else 'No bounds on'} {len(data.X)} rows{', prefixes' if prefixes else ''}.")
     converged = stale = late = False
     n_iter = 0
+    before = np.inf
     while n_iter < max_iter and not converged and not late:
         n_iter += 1
         passes.step(centers, state)
@@ -229,8 +242,11 @@ def lloyd(
         stale = moved > 0
         converged = state.changed == 0 or moved <= tol
         late = deadline is not None and time.perf_counter() > deadline
+        if verbose or gain:
+            inertia = _inertia(passes, centers, state)
+            converged = converged or before - inertia < gain * inertia
+            before = inertia
         if verbose:
-            inertia = passes.inertia(centers.wide(), state.labels, shift=passes.shift)
             _say(
                 f"Iteration {n_iter}, inertia {inertia}, {state.changed} labels changed, {state.compared} rows compared."
             )
@@ -250,13 +266,10 @@ def _inertia(passes: Passes, centers: Centers, state: _State) -> float:
     Σ‖x−c‖² = Σ‖x−s‖² − 2 Σ c·S + Σ N‖c‖², with all of it less the shift s, S and N a cluster's sum and size, and
     Σ‖x−s‖² = Σ‖x−m‖² + n‖m−s‖² for the mean m.
     """
-    data, wide = passes.data, centers.wide()
-    if not data.weight.size:
-        whole = data.spread + len(data.X) * float(((data.mean - passes.shift) ** 2).sum())
-        slabs = state.slabs
-        rest = whole - 2 * float((wide * slabs.sums).sum()) + float(slabs.totals @ (wide**2).sum(axis=1))
-        if rest > SPREAD_LEFT * whole:
-            return rest
+    wide, slabs = centers.wide(), state.slabs
+    rest = state.whole - 2 * float((wide * slabs.sums).sum()) + float(slabs.totals @ (wide**2).sum(axis=1))
+    if rest > SPREAD_LEFT * state.whole:
+        return rest
     return passes.inertia(wide, state.labels, shift=passes.shift)
 
 

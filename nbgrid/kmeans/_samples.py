@@ -66,11 +66,12 @@ def passes_over(data: Data, n_clusters: int, workers: Workers) -> Passes:
     return Passes(data=data, shift=shift, n_clusters=n_clusters, workers=workers)
 
 
-def settled(data: Data, start: Floats, tol: float, workers: Workers) -> Clustering:
+def settled(data: Data, start: Floats, tol: float, workers: Workers, *, gain: float = 0.0) -> Clustering:
     """
     Return where Lloyd's algorithm comes to on a sample; *tol* is relative to its variance.
     """
-    return lloyd(passes_over(data, len(start), workers), start, max_iter=MAX_ITER, tol=tol * data.variance)
+    passes = passes_over(data, len(start), workers)
+    return lloyd(passes, start, max_iter=MAX_ITER, tol=tol * data.variance, gain=gain)
 
 
 def starting_centers(

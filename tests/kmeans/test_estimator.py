@@ -11,9 +11,12 @@ import scipy.sparse
 import sklearn.cluster
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from nbgrid.kmeans import KMeans, kmeans_plusplus
+from nbgrid.kmeans import KMeans, _checks, kmeans_plusplus
 
 # As in scikit-learn's own list for its KMeans: the check shuffles the weighted rows, and the draws of k-means++ and of
 # 'random' go by the order of rows. From equal starts it holds: test_lloyd.py, test_weights__count_like_repeated_rows.
@@ -35,9 +38,10 @@ def test_estimator__passes_every_check_of_scikit_learn(estimator, check):
 
 def test_parameters__are_those_of_scikit_learn():
     """
-    The constructor has scikit-learn's parameters with its defaults.
+    The constructor has scikit-learn's parameters with its defaults but for the algorithm, and two of its own.
     """
-    assert sklearn.cluster.KMeans().get_params() == KMeans().get_params()
+    theirs = sklearn.cluster.KMeans().get_params()
+    assert {**theirs, "algorithm": "auto", "warm_start": False, "max_time": None} == KMeans().get_params()
 
 
 def test_clone_and_pickle__keep_parameters_and_predictions(blobs):
@@ -59,6 +63,16 @@ def test_frames__give_feature_names_in_and_out(blobs):
     assert ["kmeans0", "kmeans1", "kmeans2"] == list(model.get_feature_names_out()) == list(model.transform(frame))
 
 
+def test_grid_search__over_a_pipeline_finds_the_most_clusters(blobs):
+    """
+    In a Pipeline below GridSearchCV the score is minus the inertia of rows held out, so six blobs win over two.
+    """
+    pipeline = Pipeline([("scale", StandardScaler()), ("kmeans", KMeans(random_state=0))])
+    search = GridSearchCV(pipeline, {"kmeans__n_clusters": [2, 6], "kmeans__max_time": [None, 60.0]}, cv=3).fit(blobs)
+    assert search.best_params_["kmeans__n_clusters"] == 6
+    assert len(blobs) == len(search.predict(blobs))
+
+
 def test_transform_and_score__agree_with_predict_and_inertia(blobs):
     """
     The nearest column of transform is the label, and score on the fitted data is minus the inertia.
@@ -66,7 +80,7 @@ def test_transform_and_score__agree_with_predict_and_inertia(blobs):
     weight = np.arange(len(blobs)) % 3.0
     model = KMeans(6, random_state=0).fit(blobs, sample_weight=weight)
     assert np.array_equal(model.labels_, model.transform(blobs).argmin(axis=1))
-    assert -model.inertia_ == model.score(blobs, sample_weight=weight)
+    assert -model.inertia_ == pytest.approx(model.score(blobs, sample_weight=weight), rel=1e-12)
     assert np.array_equal(model.labels_, clone(model).fit_predict(blobs, sample_weight=weight))
 
 
@@ -109,6 +123,8 @@ def test_km_02__more_clusters_than_rows_are_refused_with_both_numbers(blobs):
     [
         {"max_iter": 0}, {"tol": -1.0}, {"tol": np.nan}, {"n_init": 0}, {"n_init": "many"}, {"init": "best"},
         {"init": [[0.0] * 5]}, {"init": [[0.0] * 4] * 2}, {"algorithm": "full"},
+        {"algorithm": None}, {"algorithm": ["auto"]}, {"max_time": 0}, {"max_time": -1.0}, {"max_time": np.nan},
+        {"max_time": np.inf}, {"max_time": True}, {"max_time": "1 s"},
     ],
 )  # fmt: skip
 def test_parameters__that_make_no_sense_are_refused_by_name(blobs, options):
@@ -219,6 +235,79 @@ def test_data__is_left_alone_and_may_be_read_only(blobs):
         model = KMeans(6, random_state=0, copy_x=False).fit(X)
         assert expected.cluster_centers_.tobytes() == model.cluster_centers_.tobytes()
     assert np.array_equal(blobs, frozen)
+
+
+FORMS = {
+    "list": np.ndarray.tolist,
+    "strided": lambda X: np.repeat(X, 2, axis=0)[::2],
+    "unaligned": lambda X: np.frombuffer(b"." + X.tobytes(), dtype="u1")[1:].view(X.dtype).reshape(X.shape),
+    "subclass": lambda X: X.view(np.memmap),
+    "swapped": lambda X: X.astype(X.dtype.newbyteorder()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_plain_arrays__get_what_any_other_form_of_the_data_gets(blobs, form):
+    """
+    Plain arrays pass scikit-learn's validation by; whatever has to go through it ends in the same bits.
+    """
+    other = FORMS[form](blobs)
+    expected, model = (KMeans(6, init=X[:6], n_init=1).fit(X) for X in (blobs, other))
+    assert expected.cluster_centers_.tobytes() == model.cluster_centers_.tobytes()
+    assert expected.n_features_in_ == model.n_features_in_ == 5
+    assert np.array_equal(expected.predict(blobs), model.predict(other))
+    assert expected.score(blobs) == model.score(other)
+
+
+def test_plain_arrays__are_not_validated_twice(blobs, monkeypatch):
+    """
+    A fit, a prediction and a score of plain arrays do without scikit-learn's validation, and other data does not.
+    """
+
+    def refuse(*args, **options):
+        raise AssertionError("validated")
+
+    monkeypatch.setattr(_checks, "validate_data", refuse)
+    monkeypatch.setattr(_checks, "check_array", refuse)
+    for X in (blobs, blobs.astype("f4")):
+        model = KMeans(6, init=X[:6], n_init=1).fit(X)
+        assert model.score(X) == pytest.approx(-model.inertia_)
+    with pytest.raises(AssertionError, match="validated"):
+        KMeans(6).fit(blobs.tolist())
+
+
+def test_plain_arrays__are_told_apart_from_the_frame_that_a_model_was_fitted_with(blobs):
+    """
+    A model with feature names warns at an array as scikit-learn does, and forgets the names when it is fitted anew.
+    """
+    model = KMeans(3, random_state=0).fit(pd.DataFrame(blobs, columns=list("abcde")))
+    with pytest.warns(UserWarning, match="valid feature names"):
+        model.predict(blobs)
+    assert not hasattr(model.fit(blobs), "feature_names_in_")
+    assert len(blobs) == len(model.predict(blobs))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_init__that_is_not_finite_is_refused(blobs, value):
+    """
+    Starting centres with NaN or infinity are a ValueError that names init, given as plain arrays or not.
+    """
+    start = blobs[:6].copy()
+    start[2, 1] = value
+    for init in (start, start.tolist(), lambda X, k, random_state: start):
+        with pytest.raises(ValueError, match=r"init contains|Input init"):
+            KMeans(6, init=init, n_init=1).fit(blobs)
+
+
+def test_unfitted__stays_unfitted_when_a_fit_fails(blobs):
+    """
+    After a fit that raised, the model is not taken for a fitted one.
+    """
+    model = KMeans(2)
+    with pytest.raises(ValueError, match="NaN"):
+        model.fit(np.full((9, 2), np.nan))
+    with pytest.raises(NotFittedError):
+        model.predict(blobs)
 
 
 def test_init__given_as_a_callable_is_asked_with_the_data_itself(blobs):
