@@ -24,6 +24,7 @@ from uuid import uuid4
 from nbgrid.config import Config
 from nbgrid.engines import EngineName
 from nbgrid.engines.base import thread_limits
+from nbgrid.engines.environment import compile_kmeans, find_kernel
 from nbgrid.errors import NbgridError, PreflightError
 from nbgrid.execute import GridExecutor, NotebookWork, new_nonce, now
 from nbgrid.executors import Executor, ExecutorName, make_executor
@@ -100,6 +101,8 @@ def start(
     work = _work(run, planned, engine, threads if is_embedded or executor == "serial" else options.resources.cpus,
                  options.timeout if timeout is None else timeout, settings)  # fmt: skip
     handle = RunHandle(run, planned, work, sent_to, open_database(settings))
+    if (is_embedded or executor == "serial") and planned.template.mentions("nbgrid.kmeans"):
+        compile_kmeans(find_kernel(planned.kernel))  # once, before as many tasks as there are slots would do it at once
     handle._start(options.retries if retries is None else retries)
     return handle
 

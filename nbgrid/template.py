@@ -113,6 +113,10 @@ class Template:
             return set()
         return {name for cell in cells for name in python.imports(cell)}
 
+    def mentions(self, text: str) -> bool:
+        """Return whether a code cell holds *text*."""
+        return any(text in cell["source"] for _, cell in notebooks.code_cells(self.notebook))
+
     def included(self) -> dict[str, bytes]:
         """
         Return the files that the grid cell's `include` names, path relative to the template's folder → bytes.

@@ -12,12 +12,19 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nbgrid.kmeans._choose import choose_k
     from nbgrid.kmeans._estimator import KMeans
     from nbgrid.kmeans._plusplus import kmeans_plusplus
+    from nbgrid.kmeans._sweep import sweep
 
-__all__ = ["KMeans", "compiled_kernels", "kmeans_plusplus"]
+__all__ = ["KMeans", "choose_k", "compiled_kernels", "kmeans_plusplus", "sweep"]
 
-_HOMES = {"KMeans": "nbgrid.kmeans._estimator", "kmeans_plusplus": "nbgrid.kmeans._plusplus"}
+_HOMES = {
+    "KMeans": "nbgrid.kmeans._estimator",
+    "choose_k": "nbgrid.kmeans._choose",
+    "kmeans_plusplus": "nbgrid.kmeans._plusplus",
+    "sweep": "nbgrid.kmeans._sweep",
+}
 
 
 def compiled_kernels() -> list[str]:

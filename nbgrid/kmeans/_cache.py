@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import platform
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -83,6 +84,17 @@ class _Files(IndexDataCacheFile):  # type: ignore[misc]
             path.unlink(missing_ok=True)
 
 
+@cache
+def _say_once() -> None:
+    """
+    Say why a first fit takes seconds.
+    """
+    line = (
+        f"nbgrid.kmeans compiles its kernels for this machine, once and for some seconds; they are kept in {folder()}."
+    )
+    print(line, file=sys.stderr, flush=True)  # noqa: T201  # seconds of silence would need a reason
+
+
 class KernelCache(FunctionCache):  # type: ignore[misc]
     """The compiled signatures of one kernel on disk; never a reason for a fit to fail."""
 
@@ -99,7 +111,9 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
         try:
             found = super().load_overload(sig, target_context)
         except Exception:  # noqa: BLE001  # a bad pickle can raise anything; compiling is the answer to all of it
-            return None
+            found = None
+        if found is None:
+            _say_once()
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:

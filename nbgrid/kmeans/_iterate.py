@@ -84,9 +84,9 @@ class Centers:
         self.ranked_half = self.half
         self.ranking = np.zeros(k, dtype=np.int32)
         self.ranked_moves = self.moves
-        # Times ‖x‖² + ‖c‖², more than rounding can make of the difference of two squared distances: each is d + 1
-        # multiply-adds and the roundings of x and c (Higham 2002, section 3.1).
-        self.limits = np.array([2 * (d + 8) * np.finfo(dtype).eps, 0.0])
+        # Times ‖x‖² + ‖c‖², more than rounding makes of the difference of two squared distances, each of d + 1
+        # multiply-adds: at most 2 (d + 8) ε, and with all but certainty 4 (√d + 4) ε (Higham & Mary 2019, theorem 2.4).
+        self.limits = np.array([min(2 * (d + 8), 4 * (np.sqrt(d) + 4)) * np.finfo(dtype).eps, 0.0])
         self.move(np.zeros((k, d)), np.zeros(k))
 
     def move(self, sums: Float64s, totals: Float64s) -> float:

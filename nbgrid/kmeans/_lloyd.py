@@ -16,7 +16,8 @@ compared once more by differences in float64. Labels are therefore those of exac
 data gives no other labels than the same data in float64, whichever way they were found.
 """
 
-# kernels take their arrays by position: numba would compile again for keywords
+# Kernels take their arrays by position: numba would compile again for keywords. In the loops over rows no slice is taken
+# of an array that threads share: each would count references, and the threads would wait for each other's counts.
 
 from __future__ import annotations
 
@@ -178,35 +179,42 @@ def settle_all(
     close = 0
     for r in range(count):
         close += found[2, r] - found[1, r] <= slack * (found[0, r] + reach)
+    if bounds != NO_BOUNDS:
+        for r in range(count):
+            norm = np.float64(found[0, r])
+            error = limits[0] * (norm + limits[1])
+            upper[numbers[r]] = np.sqrt(max(2.0 * found[1, r] + norm, 0.0) + error) * UP
+            lower[numbers[r]] = np.sqrt(max(2.0 * found[2, r] + norm - error, 0.0)) * DOWN
     if close:
         for r in range(count):
             if found[2, r] - found[1, r] <= slack * (found[0, r] + reach):
-                label[r] = nearest(X[numbers[r]], public)
-    if bounds == NO_BOUNDS:
-        return
-    for r in range(count):
-        norm = np.float64(found[0, r])
-        error = limits[0] * (norm + limits[1])
-        upper[numbers[r]] = np.sqrt(max(2.0 * found[1, r] + norm, 0.0) + error) * UP
-        lower[numbers[r]] = np.sqrt(max(2.0 * found[2, r] + norm - error, 0.0)) * DOWN
+                label[r], best, second = nearest(X, numbers[r], public)
+                if bounds != NO_BOUNDS:
+                    # `move` rounds centres and shift: the centres of bounds are that much elsewhere.
+                    apart = limits[0] * np.sqrt(limits[1])
+                    upper[numbers[r]] = (np.sqrt(best) + apart) * UP
+                    lower[numbers[r]] = max(np.sqrt(second) - apart, 0.0) * DOWN
 
 
 @kernel
-def nearest(row: Floats, public: Floats) -> int:
+def nearest(X: Floats, i: int, public: Floats) -> tuple[int, float, float]:
     """
-    Return the number of the centre nearest to *row*, from differences in float64; of several the lowest.
+    Return the number of the centre nearest to row *i*, of several the lowest, its squared distance and the second
+    one's: from differences in float64.
     """
-    best = np.inf
+    best = second = np.inf
     label = 0
     for j in range(public.shape[0]):
         square = 0.0
-        for f in range(row.size):
-            difference = np.float64(row[f]) - public[j, f]
+        for f in range(X.shape[1]):
+            difference = np.float64(X[i, f]) - public[j, f]
             square += difference * difference
         if square < best:
-            best = square
+            best, second = square, best
             label = j
-    return label
+        elif square < second:
+            second = square
+    return label, best, second
 
 
 @kernel
@@ -262,14 +270,13 @@ def crossed(
 
     Their *lower* stays what it was, for the prefixes.
     """
-    slack, reach = limits[0], 3.0 * limits[1]
     farthest = ranked_moves[0]
     count = 0
     for i in range(first, last):
         u = np.float64(upper[i]) * UP + moves[labels[i]]
         low = np.float64(lower[i]) * DOWN - farthest
         upper[i] = u
-        if low > u and (low - u) * (low + u) > slack * (2.0 * u * u + reach):
+        if low > u:
             lower[i] = low
         else:
             todo[count] = i
@@ -296,19 +303,16 @@ def tightened(
 
     *prefix* is set to how many centres of the ranking, a multiple of PREFIX or all, may be nearer to each.
     """
-    slack, reach = limits[0], 3.0 * limits[1]
     centers = negative.shape[0]
     kept = 0
     for t in range(count):
         i = todo[t]
-        square = distance(X[i], shift, negative[labels[i]])
-        u = np.sqrt(square * (1.0 + slack))
-        margin = slack * (2.0 * u * u + reach)
+        square = distance(X, i, shift, negative, labels[i])
+        u = np.sqrt(square * (1.0 + limits[0])) * UP
         low = np.float64(lower[i]) * DOWN
-        upper[i] = u * UP
-        # Centres that moved less than this are farther than the row's own by more than rounding can hide.
-        room = low - np.sqrt(u * u + margin) * UP
-        nearer = before(ranked_moves, room)
+        upper[i] = u
+        # Centres that moved less than the room between the bounds cannot have come nearer than the row's own.
+        nearer = before(ranked_moves, low - u * UP)
         if nearer == 0:
             lower[i] = low - ranked_moves[0]
             continue
@@ -320,13 +324,13 @@ def tightened(
 
 
 @kernel
-def distance(row: Floats, shift: Floats, negative: Floats) -> float:
+def distance(X: Floats, i: int, shift: Floats, negative: Floats, j: int) -> float:
     """
     Return the squared distance of a row, less *shift*, from a centre that is given as its negative.
     """
-    square = row.dtype.type(0)
-    for f in range(row.size):
-        difference = (row[f] - shift[f]) + negative[f]
+    square = X.dtype.type(0)
+    for f in range(X.shape[1]):
+        difference = (X[i, f] - shift[f]) + negative[j, f]
         square += difference * difference
     return np.float64(square)
 
@@ -400,10 +404,10 @@ def settle(
         other = min(second if nearest == labels[i] else best, rest)
         runner_up = min(second, rest, least)
         new[1, place] = 0
-        if other - 2.0 * error > own * UP:
+        if other - error > own * UP:
             new[0, place] = labels[i]
             lower[i] = np.sqrt(other - error) * DOWN
-        elif nearest != labels[i] and best + 2.0 * error < runner_up:
+        elif nearest != labels[i] and best + error < runner_up - error:
             new[0, place] = nearest
             upper[i] = np.sqrt(best + error) * UP
             lower[i] = np.sqrt(runner_up - error) * DOWN
@@ -534,10 +538,10 @@ def residuals(
     d = X.shape[1]
     inertia = 0.0
     for i in range(start, stop):
-        center = centers[labels[i]]
+        j = labels[i]
         square = 0.0
         for f in range(d):
-            difference = np.float64(X[i, f]) - shift[f] - center[f]
+            difference = np.float64(X[i, f]) - shift[f] - centers[j, f]
             square += difference * difference
         if distances.size:
             distances[i] = square

@@ -36,14 +36,14 @@ def try_candidates(
     now = closest[place[0]]
     zero = X.dtype.type(0)
     for i in range(start, stop):
-        row = X[i]
         for j in range(0, last + 1, 4):
             j1, j2, j3 = min(j + 1, last), min(j + 2, last), min(j + 3, last)
-            c0, c1, c2, c3 = candidates[j], candidates[j1], candidates[j2], candidates[j3]
             s0, s1, s2, s3 = zero, zero, zero, zero
             for f in range(d):
-                x = row[f]
-                t0, t1, t2, t3 = x - c0[f], x - c1[f], x - c2[f], x - c3[f]
+                # No slices: the threads that share X would wait for each other's counts of references.
+                x = X[i, f]
+                t0, t1 = x - candidates[j, f], x - candidates[j1, f]
+                t2, t3 = x - candidates[j2, f], x - candidates[j3, f]
                 s0 += t0 * t0
                 s1 += t1 * t1
                 s2 += t2 * t2

@@ -213,3 +213,15 @@ def test_numba__is_the_one_that_runs():
 
     assert compiled_kernels()
     assert all(isinstance(k, numba.core.registry.CPUDispatcher) and k.targetoptions["nogil"] for k in KERNELS.values())
+
+
+def test_cold_start__says_that_it_compiles_and_only_then(fresh):
+    """
+    A process that finds an empty cache says on stderr why it takes seconds; the next one has nothing to say.
+    """
+    command = "import contextlib, sys\nfrom nbgrid.kmeans.__main__ import main\nsys.stderr = sys.stdout\nmain()"
+    assert "once" in fresh(command)
+    assert fresh(command) == ""
+    # What a fit of either precision needs is there now.
+    for dtype in ("f4", "f8"):
+        assert "compiles" not in fresh("import sys\nsys.stderr = sys.stdout\n" + FIT.format(d=3, dtype=dtype))
