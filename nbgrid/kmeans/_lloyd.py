@@ -1,15 +1,10 @@
 """
-Kernels: one step of Lloyd's algorithm (Lloyd 1982), and the bounds that let rows be passed over (Hamerly 2010).
+Kernels: one step of Lloyd's algorithm (Lloyd 1982).
 
 *X* is read where it lies; distances are taken from rows less *shift* (the mean of the fitted data), scikit-learn's
 centring without its copy of the data. A step changes the clusters' sums only by the rows whose label changed, in
 float64 and in the order of the rows, so that which rows were passed over leaves no trace in a single bit.
 Arguments are marked as in scikit-learn: IN, OUT, INOUT.
-
-Bounds, two float32 a row: *upper* is at least the distance to the row's own centre, *lower* at most that to any other.
-A centre that moved by m may be nearer by m. Hamerly lets all centres count as moved by the farthest move of any; here
-the centres are ranked by their moves, and a row is compared with those alone that may have come near enough, a prefix
-of the ranking. Rows with prefixes of like length share tiles.
 
 Rounding: where ½‖c‖² − c·x leaves the two nearest centres closer together than rounding can tell (*slack*), the row is
 compared once more by differences in float64. Labels are therefore those of exact arithmetic, or as good as: float32
@@ -23,20 +18,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from nbgrid.kmeans._bounds import DOWN, PREFIX, UP, by_prefix, compare_prefixes, crossed, tightened
+from nbgrid.kmeans._compare import BLOCK, compare, nearest
 from nbgrid.kmeans._jit import kernel
-from nbgrid.kmeans._tiles import TILE_FLOAT32, TILE_FLOAT64, fill_tile, nearest_two, take_turn
+from nbgrid.kmeans._tiles import TILE_FLOAT32, TILE_FLOAT64, take_turn
 from nbgrid.kmeans._typing import Float64s, Floats, Indices, Labels
-
-# Rows among which survivors are collected: enough to fill tiles when one row in twenty survives, few enough that the
-# block is still in the L2 cache when survivors are gathered (1.6 MB at 400 float32 features).
-BLOCK = 1024
-
-# Centres in a step of a prefix, and from how many centres on prefixes are used at all: a shorter ranking saves less
-# than the sorting costs.
-PREFIX = 8
-
-# float32 bounds are rounded outwards by this.
-UP, DOWN = 1 + 2.0**-22, 1 - 2.0**-22
 
 NO_BOUNDS, NEW_BOUNDS, BOUNDS = 0, 1, 2
 
@@ -123,43 +109,6 @@ def step(
 
 
 @kernel
-def compare(
-    X: Floats,
-    shift: Floats,
-    centers: Floats,  # IN: as their negatives
-    half: Floats,
-    width: int,
-    tile: Floats,
-    found: Floats,  # OUT (3, count or more)
-    label: Labels,  # OUT (count or more,)
-    numbers: Indices,  # INOUT (count and a tile more,)
-    count: int,
-) -> None:
-    """
-    Compare the *count* rows *numbers* with the first *width* centres.
-    """
-    rows = tile.shape[1]
-    for at in range(0, count, rows):
-        for r in range(count, at + rows):
-            # A tile is always computed whole: the last row stands in for those that are missing.
-            numbers[r] = numbers[count - 1]
-        stop = at + rows
-        fill_tile(X, numbers[at:stop], shift, tile, found[0, at:stop])
-        nearest_two(tile, centers, half, width, found[1, at:stop], found[2, at:stop], label[at:stop])
-
-
-@kernel
-def differ(label: Labels, labels: Labels, first: int, at: int, size: int) -> bool:
-    """
-    Return whether any of *size* labels of a block, from *at* on, is another than the row has.
-    """
-    bits = 0
-    for r in range(at, at + size):
-        bits |= label[r] ^ labels[first + r]
-    return bits != 0
-
-
-@kernel
 def settle_all(
     X: Floats,
     public: Floats,
@@ -197,222 +146,14 @@ def settle_all(
 
 
 @kernel
-def nearest(X: Floats, i: int, public: Floats) -> tuple[int, float, float]:
+def differ(label: Labels, labels: Labels, first: int, at: int, size: int) -> bool:
     """
-    Return the number of the centre nearest to row *i*, of several the lowest, its squared distance and the second
-    one's: from differences in float64.
+    Return whether any of *size* labels of a block, from *at* on, is another than the row has.
     """
-    best = second = np.inf
-    label = 0
-    for j in range(public.shape[0]):
-        square = 0.0
-        for f in range(X.shape[1]):
-            difference = np.float64(X[i, f]) - public[j, f]
-            square += difference * difference
-        if square < best:
-            best, second = square, best
-            label = j
-        elif square < second:
-            second = square
-    return label, best, second
-
-
-@kernel
-def compare_prefixes(
-    X: Floats,
-    shift: Floats,
-    ranked: Floats,
-    ranked_half: Floats,
-    ranking: Labels,
-    ranked_moves: Float64s,
-    limits: Float64s,
-    labels: Labels,
-    upper: Floats,
-    lower: Floats,
-    tile: Floats,
-    found: Floats,
-    label: Labels,
-    todo: Indices,
-    new: Labels,
-    count: int,
-) -> None:
-    """
-    Compare rows with their prefixes of the ranking, the shortest first, and settle what that settles.
-    """
-    prefix, order, rows = new[1], todo[1], tile.shape[1]
-    at = 0
-    while at < count and prefix[order[at]] < ranking.size:
-        size = min(rows, count - at)
-        while prefix[order[at + size - 1]] >= ranking.size:
-            size -= 1
-        for r in range(size):
-            todo[2, r] = todo[0, order[at + r]]
-        width = int(prefix[order[at + size - 1]])
-        compare(X, shift, ranked, ranked_half, width, tile, found, label, todo[2], size)
-        settle(found, label, ranking, ranked_moves, width, limits, labels, upper, lower, todo, at, size, new)
-        at += size
-
-
-@kernel
-def crossed(
-    labels: Labels,
-    upper: Floats,
-    lower: Floats,
-    moves: Float64s,
-    ranked_moves: Float64s,
-    limits: Float64s,
-    first: int,
-    last: int,
-    todo: Indices,
-) -> int:
-    """
-    Let the bounds of rows *first* to *last* follow the centres; set *todo* to the rows whose bounds cross.
-
-    Their *lower* stays what it was, for the prefixes.
-    """
-    farthest = ranked_moves[0]
-    count = 0
-    for i in range(first, last):
-        u = np.float64(upper[i]) * UP + moves[labels[i]]
-        low = np.float64(lower[i]) * DOWN - farthest
-        upper[i] = u
-        if low > u:
-            lower[i] = low
-        else:
-            todo[count] = i
-            count += 1
-    return count
-
-
-@kernel
-def tightened(
-    X: Floats,
-    shift: Floats,
-    negative: Floats,
-    labels: Labels,
-    upper: Floats,
-    lower: Floats,
-    ranked_moves: Float64s,
-    limits: Float64s,
-    todo: Indices,
-    prefix: Labels,
-    count: int,
-) -> int:
-    """
-    Make *upper* the distance itself for the *count* rows of *todo*, and keep those that must still be compared.
-
-    *prefix* is set to how many centres of the ranking, a multiple of PREFIX or all, may be nearer to each.
-    """
-    centers = negative.shape[0]
-    kept = 0
-    for t in range(count):
-        i = todo[t]
-        square = distance(X, i, shift, negative, labels[i])
-        u = np.sqrt(square * (1.0 + limits[0])) * UP
-        low = np.float64(lower[i]) * DOWN
-        upper[i] = u
-        # Centres that moved less than the room between the bounds cannot have come nearer than the row's own.
-        nearer = before(ranked_moves, low - u * UP)
-        if nearer == 0:
-            lower[i] = low - ranked_moves[0]
-            continue
-        nearer = -(-nearer // PREFIX) * PREFIX
-        todo[kept] = i
-        prefix[kept] = centers if 4 * nearer > 3 * centers else nearer
-        kept += 1
-    return kept
-
-
-@kernel
-def distance(X: Floats, i: int, shift: Floats, negative: Floats, j: int) -> float:
-    """
-    Return the squared distance of a row, less *shift*, from a centre that is given as its negative.
-    """
-    square = X.dtype.type(0)
-    for f in range(X.shape[1]):
-        difference = (X[i, f] - shift[f]) + negative[j, f]
-        square += difference * difference
-    return np.float64(square)
-
-
-@kernel
-def before(ranked_moves: Float64s, room: float) -> int:
-    """
-    Return how many of the moves, the largest first, are at least *room*.
-    """
-    low, high = 0, ranked_moves.size
-    while low < high:
-        middle = (low + high) // 2
-        if ranked_moves[middle] >= room:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@kernel
-def by_prefix(prefix: Labels, count: int, starts: Indices, order: Indices) -> None:
-    """
-    Set *order* to 0 … *count* - 1 sorted by *prefix*, stably: a counting sort.
-    """
-    starts[:] = 0
-    for r in range(count):
-        starts[-(-prefix[r] // PREFIX) + 1] += 1
-    for b in range(1, starts.size):
-        starts[b] += starts[b - 1]
-    for r in range(count):
-        b = -(-prefix[r] // PREFIX)
-        order[starts[b]] = r
-        starts[b] += 1
-
-
-@kernel
-def settle(
-    found: Floats,
-    label: Labels,
-    ranking: Labels,
-    ranked_moves: Float64s,
-    width: int,
-    limits: Float64s,
-    labels: Labels,
-    upper: Floats,
-    lower: Floats,
-    todo: Indices,
-    at: int,
-    size: int,
-    new: Labels,
-) -> None:
-    """
-    Decide, for a tile that was compared with the first *width* centres of the ranking, what can be decided.
-
-    A row keeps its label, or takes the nearest of the prefix, where that is the nearest of all by more than rounding;
-    what is left gets the prefix of all centres.
-    """
-    for r in range(size):
-        i, place = todo[2, r], todo[1, at + r]
-        norm = np.float64(found[0, r])
-        error = limits[0] * (norm + limits[1])
-        nearest = ranking[label[r]]
-        best = max(2.0 * found[1, r] + norm, 0.0)
-        second = 2.0 * found[2, r] + norm
-        # The distance from the present centre was just computed: from above, and from below.
-        own = np.float64(upper[i]) ** 2
-        least = own * (DOWN**3 - limits[0])
-        # Nobody outside the prefix is nearer than this.
-        rest = np.float64(lower[i]) * DOWN - ranked_moves[width]
-        rest *= abs(rest)
-        other = min(second if nearest == labels[i] else best, rest)
-        runner_up = min(second, rest, least)
-        new[1, place] = 0
-        if other - error > own * UP:
-            new[0, place] = labels[i]
-            lower[i] = np.sqrt(other - error) * DOWN
-        elif nearest != labels[i] and best + error < runner_up - error:
-            new[0, place] = nearest
-            upper[i] = np.sqrt(best + error) * UP
-            lower[i] = np.sqrt(runner_up - error) * DOWN
-        else:
-            new[1, place] = ranking.size
+    bits = 0
+    for r in range(at, at + size):
+        bits |= label[r] ^ labels[first + r]
+    return bits != 0
 
 
 @kernel
@@ -547,32 +288,3 @@ def residuals(
             distances[i] = square
         inertia += weight[i] * square if weight.size else square
     return inertia
-
-
-@kernel
-def squared_distances(
-    X: Floats,
-    shift: Floats,
-    negative: Floats,
-    half: Floats,
-    nearest: Floats,  # INOUT (n,)
-    start: int,
-    stop: int,
-) -> None:
-    """
-    Lower *nearest* to each row's squared distance from the nearest of some centres, as exact as the data's dtype is.
-    """
-    rows = TILE_FLOAT32 if X.itemsize == 4 else TILE_FLOAT64
-    tile = np.empty((X.shape[1], rows), X.dtype)
-    found = np.empty((3, BLOCK + rows), X.dtype)
-    label = np.empty(BLOCK + rows, np.int32)
-    numbers = np.empty(BLOCK + rows, np.int64)
-    zero = X.dtype.type(0)
-    for first in range(start, stop, BLOCK):
-        count = min(BLOCK, stop - first)
-        for r in range(count):
-            numbers[r] = first + r
-        compare(X, shift, negative, half, negative.shape[0], tile, found, label, numbers, count)
-        for r in range(count):
-            square = max(found[1, r] + found[1, r] + found[0, r], zero)
-            nearest[first + r] = min(nearest[first + r], square)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nbgrid.kmeans._compare import squared_distances
 from nbgrid.kmeans._data import Data
 from nbgrid.kmeans._iterate import Centers, Passes, lloyd
-from nbgrid.kmeans._lloyd import squared_distances
 from nbgrid.kmeans._threads import Workers
 from nbgrid.kmeans._typing import Float64s, Floats, Indices
 from nbgrid.kmeans._ward import ward
