@@ -3,9 +3,10 @@ k-means on shapes drawn at random, beside scikit-learn, scikit-learn-intelex and
 
     python benchmarks/bench_kmeans.py [iters] [fit] [sweep] [threads] [memory] [cold] [--shapes 20] [--seed 0] [--rounds 3]
 
-`iters` takes all from the same centres for 20 steps, so that the inertias must agree; `fit` gives each its own seeding and another
-seed each round; `sweep` is a curve over k = 1..12. Each prints a table with the time of the fastest peer over ours, then the geometric
-mean and the worst. `threads` is one thread beside two, `memory` the peak beside the input, `cold` a fresh process's first fit.
+`iters` takes all from the same centres for 20 steps, so that the inertias must agree; `fit` gives each its own seeding, and
+another seed each round; `sweep` is a curve over k = 1..12. Each prints a table with the time of the fastest peer over ours, then
+the geometric mean and the worst. `threads` is one thread beside two, `memory` the peak beside the input, `cold` a fresh
+process's first fit.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def shapes(count: int, seed: int) -> Iterator[tuple[int, int, int, str, float]]:
     made = 0
     while made < count:
         n = int(10 ** rng.uniform(2.5, 6.2))
-        d = int(round(2 ** rng.uniform(0.6, 9)))
-        k = int(round(2 ** rng.uniform(1, 10)))
+        d = round(2 ** rng.uniform(0.6, 9))
+        k = round(2 ** rng.uniform(1, 10))
         if k <= n // 10 and n * d <= 8e7 and n * d * k <= 2e10:
             made += 1
             yield n, d, k, str(rng.choice(["f4", "f8"])), float(10 ** rng.uniform(-0.5, 1))

@@ -116,7 +116,8 @@ class KMeans(
             shift = data.mean.astype(data.X.dtype).astype(np.float64)
             passes = Passes(data=data, shift=shift, n_clusters=n_clusters, workers=workers)
             options["tol"] *= data.variance
-            best, done = _best(passes, self._starts(passes, n_init, warm=warm), deadline=deadline, **options)
+            starts = self._starts(passes, n_init, warm=warm, deadline=deadline)
+            best, done = _best(passes, starts, deadline=deadline, **options)
         self.cluster_centers_, self.labels_, self.inertia_ = best.centers, best.labels, best.inertia
         self.n_iter_, self.converged_, self.msd_ = best.n_iter, best.converged, _measures.msd(best.inertia, data)
         self._shift = shift
@@ -230,7 +231,7 @@ class KMeans(
             return 1
         return runs
 
-    def _starts(self, passes: Passes, n_init: int, *, warm: bool) -> Iterator[Floats]:
+    def _starts(self, passes: Passes, n_init: int, *, warm: bool, deadline: float | None) -> Iterator[Floats]:
         """
         Yield the centres of each start, (k, d): those of the last fit if *warm*, else as *init* says.
         """
@@ -243,7 +244,7 @@ class KMeans(
             if callable(self.init):
                 yield _checks.checked_centers(self.init(X, k, random_state=random_state), k, X)
             else:
-                yield _drawn(self.init, passes, self.tol, random_state)
+                yield _drawn(self.init, passes, self.tol, random_state, deadline)
 
     def _warn(self, n_init: int, done: int) -> None:
         found, wanted = np.count_nonzero(np.bincount(self.labels_)), len(self.cluster_centers_)
@@ -287,7 +288,9 @@ def _best(passes: Passes, starts: Iterator[Floats], *, max_iter: int, **options:
     return best, done
 
 
-def _drawn(init: str, passes: Passes, tol: float, random_state: np.random.RandomState) -> Floats:
+def _drawn(
+    init: str, passes: Passes, tol: float, random_state: np.random.RandomState, deadline: float | None
+) -> Floats:
     """
     Return rows, or what they lead to, as the start that *init* names.
     """
@@ -295,7 +298,7 @@ def _drawn(init: str, passes: Passes, tol: float, random_state: np.random.Random
 
     data, k = passes.data, passes.n_clusters
     if init == "k-means++":
-        return starting_centers(data, k, tol, random_state, passes.workers)
+        return starting_centers(data, k, tol, random_state, passes.workers, deadline=deadline)
     if init != "random":
         raise ValueError(f"init={init!r} should be 'k-means++', 'random', an array or a callable.")
     weight = data.weight_of_rows

@@ -12,6 +12,7 @@ import numpy as np
 
 from nbgrid.kmeans._data import Data
 from nbgrid.kmeans._lloyd import BOUNDS, NEW_BOUNDS, NO_BOUNDS, gather, move, residuals, step
+from nbgrid.kmeans._small import iterate
 from nbgrid.kmeans._threads import Workers, slabs
 from nbgrid.kmeans._typing import Float64s, Floats, Indices, Labels
 
@@ -140,6 +141,15 @@ class Passes:
         if state.bounds == NEW_BOUNDS:
             state.bounds = BOUNDS
 
+    def iterate(self, centers: Centers, state: _State, max_iter: int, tol: float) -> tuple[int, bool, bool]:
+        """Do as `iterate` says; *centers* and *state* follow."""
+        parts = state.slabs
+        return iterate(
+            self.data.X, self.data.weight, centers.shift, centers.public, centers.negative, centers.half, centers.ranking,
+            centers.moves, centers.limits, state.labels, state.upper, *parts.changes, parts.edges, parts.tally,
+            parts.turns, parts.sums, parts.totals, parts.counts, max_iter, tol,
+        )  # fmt: skip
+
     def inertia(
         self, centers: Float64s, labels: Labels, *, shift: Float64s, distances: Float64s = NO_DISTANCES
     ) -> float:
@@ -183,6 +193,11 @@ class _State:
             return data.spread + len(data.X) * float(((data.mean - shift) ** 2).sum())
         origin = np.zeros((1, len(shift)))
         return self._passes.inertia(origin, np.zeros(len(data.X), dtype=np.int32), shift=shift)
+
+    @property
+    def alone(self) -> bool:
+        """Whether one slab without bounds is all there is."""
+        return len(self.slabs.tally) == 1 and self.bounds == NO_BOUNDS
 
     @property
     def changed(self) -> int:
@@ -233,9 +248,16 @@ def lloyd(
     converged = stale = late = False
     n_iter = 0
     before = np.inf
+    quick = state.alone and deadline is None and not (verbose or gain)
     while n_iter < max_iter and not converged and not late:
-        n_iter += 1
-        passes.step(centers, state)
+        if quick:
+            steps, converged, stale = passes.iterate(centers, state, max_iter - n_iter, tol)
+            n_iter += steps
+            if converged or stale:
+                continue
+        else:
+            n_iter += 1
+            passes.step(centers, state)
         sums, totals = _filled(passes, centers, state)
         still = state.changed == 0 and sums is state.slabs.sums
         moved = 0.0 if still else centers.move(sums, totals)

@@ -9,6 +9,8 @@ as in nested mini-batches (Newling & Fleuret 2016).
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import numpy as np
 
 from nbgrid.kmeans._data import Data, measure
@@ -75,19 +77,29 @@ def passes_over(data: Data, n_clusters: int, workers: Workers) -> Passes:
     return Passes(data=data, shift=shift, n_clusters=n_clusters, workers=workers)
 
 
-def settled(data: Data, start: Floats, tol: float, workers: Workers, *, gain: float = 0.0) -> Clustering:
+def settled(
+    data: Data, start: Floats, tol: float, workers: Workers, *, gain: float = 0.0, deadline: float | None = None
+) -> Clustering:
     """
     Return where Lloyd's algorithm comes to on a sample; *tol* is relative to its variance.
     """
     passes = passes_over(data, len(start), workers)
-    return lloyd(passes, start, max_iter=MAX_ITER, tol=tol * data.variance, gain=gain)
+    return lloyd(passes, start, max_iter=MAX_ITER, tol=tol * data.variance, gain=gain, deadline=deadline)
 
 
 def starting_centers(
-    data: Data, n_clusters: int, tol: float, random_state: np.random.RandomState, workers: Workers
+    data: Data,
+    n_clusters: int,
+    tol: float,
+    random_state: np.random.RandomState,
+    workers: Workers,
+    *,
+    deadline: float | None = None,
 ) -> Floats:
     """
     Return centres to start from, (k, d): seeds by greedy k-means++, refined on samples where there are rows enough.
+
+    After `time.perf_counter` has passed *deadline* each sample gets one step, and no further start is tried.
     """
     levels = samples(data, n_clusters, random_state, workers)
     if not levels and n_clusters >= TREE_FROM and len(data.X) >= ROWS_OF_A_TREE * n_clusters and not data.weight.size:
@@ -95,13 +107,16 @@ def starting_centers(
     if not levels:
         return data.X[seed(data.X, data.weight, n_clusters, random_state, workers)]
     first = levels[0]
-    best = settled(first, grow(first, n_clusters, random_state, workers).cut(n_clusters), tol, workers)
+    cut = grow(first, n_clusters, random_state, workers).cut(n_clusters)
+    best = settled(first, cut, tol, workers, deadline=deadline)
     afford = PASSES_OF_STARTS * len(data.X) // (PASSES_OF_A_START * len(first.X))
     for _ in range(min(MOST_STARTS, afford)):
+        if deadline is not None and perf_counter() > deadline:
+            break
         chosen = first.X[seed(first.X, first.weight, n_clusters, random_state, workers)]
-        found = settled(first, chosen, tol, workers)
+        found = settled(first, chosen, tol, workers, deadline=deadline)
         best = found if found.inertia < best.inertia else best
     centers = best.centers
     for level in levels[1:]:
-        centers = settled(level, centers, tol, workers).centers
+        centers = settled(level, centers, tol, workers, deadline=deadline).centers
     return centers

@@ -38,7 +38,7 @@ def slabs(n_samples: int, n_clusters: int, n_features: int, itemsize: int = 8) -
     afford = int(max(SUMS_SHARE * n_samples * n_features * itemsize, SUMS_BYTES) / sums)
     useful = n_samples * n_clusters * n_features // SLAB_WORK
     count = max(1, min(MOST_SLABS, afford, useful, n_samples))
-    return np.linspace(0, n_samples, count + 1).astype(np.intp)
+    return np.arange(count + 1, dtype=np.intp) * n_samples // count
 
 
 def thread_count() -> int:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from nbgrid.kmeans import KMeans
+from nbgrid.kmeans import KMeans, _samples
 from nbgrid.kmeans._data import measure
+from nbgrid.kmeans._iterate import lloyd
 from nbgrid.kmeans._samples import GROWTH, LARGEST, samples, starting_centers
 from nbgrid.kmeans._threads import Workers
 from nbgrid.kmeans._tree import grow
@@ -122,3 +123,23 @@ def test_starting_centers__depend_on_the_seed_alone(rng):
             found = starting_centers(data_of(X), 6, 1e-4, np.random.RandomState(3), workers)
         starts.add(found.tobytes())
     assert len(starts) == 1
+
+
+def test_starting_centers__take_one_step_on_each_sample_when_the_time_is_over(rng, monkeypatch):
+    """
+    A deadline that has passed leaves Ward's start, one step on each sample, and no start by k-means++.
+    """
+    X = rng.standard_normal((60_000, 4))
+    steps = []
+
+    def counted(*arguments, **options):
+        found = lloyd(*arguments, **options)
+        steps.append(found.n_iter)
+        return found
+
+    monkeypatch.setattr(_samples, "lloyd", counted)
+    with Workers() as workers:
+        data = data_of(X)
+        levels = len(samples(data, 6, np.random.RandomState(3), workers))
+        starting_centers(data, 6, 0.0, np.random.RandomState(3), workers, deadline=0.0)
+    assert steps == [1] * levels

@@ -26,6 +26,16 @@ def test_seeds__are_those_of_scikit_learn_from_the_same_random_state(rng, n, d, 
     assert np.array_equal(X[ours], centers)
 
 
+@pytest.mark.parametrize("j", [1, 2, 7, 19])
+def test_seeds__are_nested(rng, j):
+    """
+    The first j of 20 seeds are the j seeds of the same random state and number of trials: a draw for j clusters.
+    """
+    X = rng.standard_normal((2000, 6))
+    many, few = (kmeans_plusplus(X, k, random_state=5, n_local_trials=4)[1] for k in (20, j))
+    assert np.array_equal(many[:j], few)
+
+
 def test_seeds__have_a_potential_no_worse_than_scikit_learn_in_float32(rng):
     """
     In float32, where rounding decides some draws, the mean potential is scikit-learn's within 5 %.
