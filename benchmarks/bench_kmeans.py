@@ -1,12 +1,12 @@
 """
 k-means on shapes drawn at random, beside scikit-learn, scikit-learn-intelex and faiss.
 
-    python benchmarks/bench_kmeans.py [iters] [fit] [sweep] [threads] [memory] [cold] [--shapes 20] [--seed 0] [--rounds 3]
+    python benchmarks/bench_kmeans.py [iters] [fit] [sweep] [paths] [threads] [cold] [--shapes 20] [--seed 0] [--rounds 3]
 
 `iters` takes all from the same centres for 20 steps, so that the inertias must agree; `fit` gives each its own seeding, and
 another seed each round; `sweep` is a curve over k = 1..12. Each prints a table with the time of the fastest peer over ours, then
-the geometric mean and the worst. `threads` is one thread beside two, `memory` the peak beside the input, `cold` a fresh
-process's first fit.
+the geometric mean and the worst. `paths` is each `algorithm` from the same start beside what BLAS and memory allow,
+`threads` one thread beside two and the peak of memory beside the input, `cold` a fresh process's first fit.
 """
 
 from __future__ import annotations
@@ -228,6 +228,50 @@ def threads_and_memory() -> None:
     print_table("threads and memory, 20 steps from k-means++ starts", header, rows)
 
 
+PATHS = [(1_000_000, 2, 8, "f8"), (1_000_000, 8, 16, "f4"), (500_000, 26, 12, "f4"), (100_000, 100, 20, "f4"),
+         (100_000, 100, 20, "f8"), (200_000, 128, 100, "f4"), (100_000, 128, 1000, "f4"), (60_000, 784, 64, "f4")]  # fmt: skip
+
+
+def paths(rounds: int) -> None:
+    """Print each `algorithm` from the same start, its work a second, and what the machine could do at most."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from nbgrid.kmeans import KMeans
+
+    halves = ThreadPoolExecutor(2)
+    rows = []
+    for n, d, k, dtype in PATHS:
+        for spread in (1.0, 8.0):
+            X = blobs(n, d, k, dtype, spread, 0)
+            start = X[np.random.default_rng(0).choice(n, k, replace=False)].copy()
+            product = np.empty((4096, k), X.dtype)
+            times: dict[str, list[float]] = {}
+            for turn in range(rounds + 1):
+                for name in ("lloyd", "hamerly", "auto"):
+                    began = time.perf_counter()
+                    model = KMeans(k, init=start, max_iter=20, tol=0, algorithm=name).fit(X)
+                    times.setdefault(name, []).append(time.perf_counter() - began)
+                began = time.perf_counter()
+                for first in range(0, n - 4096, 4096):
+                    np.dot(X[first : first + 4096], start.T, out=product)
+                times.setdefault("product", []).append(time.perf_counter() - began)
+                began = time.perf_counter()
+                list(halves.map(np.add.reduce, np.array_split(X.reshape(-1), 2)))
+                times.setdefault("reading", []).append(time.perf_counter() - began)
+                if not turn:
+                    times.clear()  # kernels and BLAS threads are awake now
+            lloyd, hamerly, auto, product_s, reading = (statistics.median(times[name]) for name in times)
+            work = 2e-9 * n * d * k
+            rows.append([
+                n, d, k, dtype, spread, model.n_iter_, lloyd, hamerly, auto, f"{work * model.n_iter_ / lloyd:.0f}",
+                f"{work / product_s:.0f}", f"{X.nbytes * model.n_iter_ / lloyd / 1e9:.1f}", f"{X.nbytes / reading / 1e9:.1f}",
+            ])  # fmt: skip
+            print(*rows[-1], file=sys.stderr, flush=True)
+    header = ["rows", "features", "k", "dtype", "spread", "steps", "lloyd s", "hamerly s", "auto s", "lloyd Gflop/s",
+              "product alone Gflop/s", "lloyd GB/s", "reading alone GB/s"]  # fmt: skip
+    print_table(f"paths: each algorithm from the same start, 2 threads, median of {rounds}", header, rows)
+
+
 COLD = "import numpy as np; X = np.random.default_rng(0).standard_normal((1000, 8)); {}; KMeans(5, n_init=1).fit(X)"
 
 
@@ -258,7 +302,7 @@ def cold(rounds: int) -> None:
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["iters", "fit", "sweep", "threads", "cold"])
+    parser.add_argument("what", nargs="*", default=["iters", "fit", "sweep", "paths", "threads", "cold"])
     parser.add_argument("--shapes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=3)
@@ -266,8 +310,10 @@ def main() -> None:
     for what in options.what:
         if what == "cold":
             cold(options.rounds)
-        elif what in {"threads", "memory"}:
+        elif what == "threads":
             threads_and_memory()
+        elif what == "paths":
+            paths(options.rounds)
         else:
             compare(what, options.shapes, options.seed, options.rounds)
 
