@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from nbgrid.kmeans._data import Data
-from nbgrid.kmeans._lloyd import BOUNDS, NEW_BOUNDS, NO_BOUNDS, gather, move, residuals, step
+from nbgrid.kmeans._lloyd import BOUNDS, NEW_BOUNDS, NO_BOUNDS, SPREAD_LEFT, gather, move, residuals, step
 from nbgrid.kmeans._small import iterate
 from nbgrid.kmeans._threads import Workers, slabs
 from nbgrid.kmeans._typing import Float64s, Floats, Indices, Labels
@@ -23,9 +23,6 @@ PREFIXES_FROM = 32
 # must be little beside comparing it.
 BOUNDS_SHARE = 5
 BOUNDS_FROM = 256
-
-# The inertia follows from the clusters' sums, unless so little of the spread is left that rounding would show.
-SPREAD_LEFT = 1e-4
 
 NO_DISTANCES: Float64s = np.empty(0)
 
@@ -141,13 +138,15 @@ class Passes:
         if state.bounds == NEW_BOUNDS:
             state.bounds = BOUNDS
 
-    def iterate(self, centers: Centers, state: _State, max_iter: int, tol: float) -> tuple[int, bool, bool]:
+    def iterate(
+        self, centers: Centers, state: _State, max_iter: int, tol: float, gain: float
+    ) -> tuple[int, bool, bool]:
         """Do as `iterate` says; *centers* and *state* follow."""
         parts = state.slabs
         return iterate(
             self.data.X, self.data.weight, centers.shift, centers.public, centers.negative, centers.half, centers.ranking,
             centers.moves, centers.limits, state.labels, state.upper, *parts.changes, parts.edges, parts.tally,
-            parts.turns, parts.sums, parts.totals, parts.counts, max_iter, tol,
+            parts.turns, parts.sums, parts.totals, parts.counts, max_iter, tol, gain, state.whole,
         )  # fmt: skip
 
     def inertia(
@@ -248,10 +247,10 @@ def lloyd(
     converged = stale = late = False
     n_iter = 0
     before = np.inf
-    quick = state.alone and deadline is None and not (verbose or gain)
+    quick = state.alone and deadline is None and not verbose
     while n_iter < max_iter and not converged and not late:
         if quick:
-            steps, converged, stale = passes.iterate(centers, state, max_iter - n_iter, tol)
+            steps, converged, stale = passes.iterate(centers, state, max_iter - n_iter, tol, gain)
             n_iter += steps
             if converged or stale:
                 continue
@@ -282,12 +281,7 @@ def _say(line: str) -> None:
 
 
 def _inertia(passes: Passes, centers: Centers, state: _State) -> float:
-    """
-    Return the inertia, from the clusters' sums where that loses nothing, and from every row where it would.
-
-    Σ‖x−c‖² = Σ‖x−s‖² − 2 Σ c·S + Σ N‖c‖², with all of it less the shift s, S and N a cluster's sum and size, and
-    Σ‖x−s‖² = Σ‖x−m‖² + n‖m−s‖² for the mean m.
-    """
+    """Return the inertia as `remaining` does, every row of which by all threads."""
     wide, slabs = centers.wide(), state.slabs
     rest = state.whole - 2 * float((wide * slabs.sums).sum()) + float(slabs.totals @ (wide**2).sum(axis=1))
     if rest > SPREAD_LEFT * state.whole:

@@ -26,6 +26,9 @@ from nbgrid.kmeans._typing import Float64s, Floats, Indices, Labels
 
 NO_BOUNDS, NEW_BOUNDS, BOUNDS = 0, 1, 2
 
+# The inertia follows from the clusters' sums, unless so little of the spread is left that rounding would show.
+SPREAD_LEFT = 1e-4
+
 
 @kernel
 def step(
@@ -288,3 +291,32 @@ def residuals(
             distances[i] = square
         inertia += weight[i] * square if weight.size else square
     return inertia
+
+
+@kernel
+def remaining(
+    X: Floats,
+    weight: Float64s,
+    shift: Floats,
+    public: Floats,  # IN (k, d): the centres
+    labels: Labels,
+    sums: Float64s,  # IN (k, d), less shift
+    totals: Float64s,  # IN (k,)
+    whole: float,
+) -> float:
+    """
+    Return the inertia, from the clusters' sums where that loses nothing, and from every row where it would.
+
+    Σ‖x−c‖² = Σ‖x−s‖² − 2 Σ c·S + Σ N‖c‖², with all of it less the shift s, S and N a cluster's sum and size, and
+    Σ‖x−s‖² the *whole*.
+    """
+    centers = np.empty(public.shape)
+    rest = whole
+    for j in range(public.shape[0]):
+        for f in range(public.shape[1]):
+            c = np.float64(public[j, f]) - shift[f]
+            centers[j, f] = c
+            rest += c * (totals[j] * c - 2.0 * sums[j, f])
+    if rest > SPREAD_LEFT * whole:
+        return rest
+    return residuals(X, weight, shift.astype(np.float64), centers, labels, np.empty(0), 0, X.shape[0])

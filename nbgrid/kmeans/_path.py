@@ -11,7 +11,7 @@ import numpy as np
 from nbgrid.kmeans._data import Data
 from nbgrid.kmeans._iterate import Clustering, lloyd
 from nbgrid.kmeans._plusplus import seed
-from nbgrid.kmeans._samples import passes_over, samples, settled
+from nbgrid.kmeans._samples import MAX_ITER, passes_over, samples, settled
 from nbgrid.kmeans._threads import Workers
 from nbgrid.kmeans._tree import grow
 from nbgrid.kmeans._typing import Floats
@@ -41,6 +41,7 @@ def solve(
     first = levels[0] if levels else data
     tree = grow(first, ks[-1], random_state, workers) if len(first.X) >= max(LEAST_FOR_TREE, 2 * ks[-1]) else None
     seeds = seed(first.X, first.weight, ks[-1], random_state, workers)
+    limit = MAX_ITER if levels else max_iter
     coarse: Clustering | None = None
     found: Clustering | None = None
     for k in ks:
@@ -49,13 +50,15 @@ def solve(
             starts.append(tree.cut(k))
         if coarse is not None:
             starts.append(_extended(first, coarse, k, random_state, workers))
-        ends = [settled(first, start, tol, workers, gain=tol) for start in starts]
+        ends = [settled(first, start, tol, workers, gain=tol, max_iter=limit) for start in starts]
         coarse = min(ends, key=lambda end: end.inertia)
         centers = coarse.centers
         for level in levels[1:]:
             centers = settled(level, centers, tol, workers, gain=tol).centers
         passes = passes_over(data, k, workers)
-        now = lloyd(passes, centers, max_iter=max_iter, tol=tol * data.variance, gain=tol)
+        now = coarse
+        if levels:
+            now = lloyd(passes, centers, max_iter=max_iter, tol=tol * data.variance, gain=tol)
         if found is not None and now.inertia > found.inertia:
             start = _extended(data, found, k, random_state, workers)
             now = lloyd(passes, start, max_iter=max_iter, tol=tol * data.variance, gain=tol)

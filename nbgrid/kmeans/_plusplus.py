@@ -61,7 +61,7 @@ def seed(
     """
     Return the indices of *n_clusters* rows of *X*, drawn by greedy k-means++.
     """
-    from nbgrid.kmeans._seeding import pick, try_candidates
+    from nbgrid.kmeans._seeding import draw_all, pick, try_candidates
     from nbgrid.kmeans._threads import slabs
 
     trials = n_local_trials or 2 + int(np.log(n_clusters))
@@ -71,6 +71,12 @@ def seed(
     closest[0] = np.inf
     place = np.arange(trials + 1)
     indices = np.empty(n_clusters, dtype=np.intp)
+
+    best = _first(random_state, weight, len(X))
+    if count == 1:
+        uniforms = random_state.uniform(size=(n_clusters - 1, trials))
+        draw_all(X, weight, best, uniforms, closest, place, indices)
+        return indices
 
     def potentials(chosen: Indices) -> Float64s:
         """Return the inertia that each of *chosen* would leave in each slab: (slabs, chosen)."""
@@ -93,7 +99,6 @@ def seed(
         before = edges[s - 1] if s else 0.0
         return int(pick(closest[place[0]], weight, target - before, edges_of_slabs[s], edges_of_slabs[s + 1]))
 
-    best = _first(random_state, weight, len(X))
     parts = potentials(np.array([best]))[:, 0]
     place[[0, 1]] = place[[1, 0]]
     indices[0] = best

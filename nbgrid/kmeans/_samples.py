@@ -78,13 +78,20 @@ def passes_over(data: Data, n_clusters: int, workers: Workers) -> Passes:
 
 
 def settled(
-    data: Data, start: Floats, tol: float, workers: Workers, *, gain: float = 0.0, deadline: float | None = None
+    data: Data,
+    start: Floats,
+    tol: float,
+    workers: Workers,
+    *,
+    max_iter: int = MAX_ITER,
+    gain: float = 0.0,
+    deadline: float | None = None,
 ) -> Clustering:
     """
     Return where Lloyd's algorithm comes to on a sample; *tol* is relative to its variance.
     """
     passes = passes_over(data, len(start), workers)
-    return lloyd(passes, start, max_iter=MAX_ITER, tol=tol * data.variance, gain=gain, deadline=deadline)
+    return lloyd(passes, start, max_iter=max_iter, tol=tol * data.variance, gain=gain, deadline=deadline)
 
 
 def starting_centers(

@@ -91,3 +91,34 @@ def pick(values: Floats, weight: Float64s, target: float, start: int, stop: int)
             if running > target:
                 break
     return found
+
+
+@kernel
+def draw_all(
+    X: Floats,  # IN (n, d)
+    weight: Float64s,  # IN (n,) or (0,)
+    first: int,  # IN: the first seed
+    uniforms: Float64s,  # IN (k - 1, trials)
+    closest: Floats,  # INOUT (trials + 1, n), infinite
+    place: Indices,  # INOUT (trials + 1,): 0, 1, 2, …
+    indices: Indices,  # OUT (k,)
+) -> None:
+    """
+    Draw all seeds of data of one slab, where a call takes longer than what it computes.
+    """
+    n, trials = X.shape[0], uniforms.shape[1]
+    chosen = np.empty(trials, np.int64)
+    chosen[:] = first
+    potential = np.empty(trials)
+    winner = 0
+    for c in range(indices.size):
+        if c:
+            for t in range(trials):
+                row = pick(closest[place[0]], weight, uniforms[c - 1, t] * potential[winner], 0, n)
+                chosen[t] = row if row >= 0 else (np.argmax(weight) if weight.size else 0)
+        tried = trials if c else 1
+        # Every trial is computed alike, so that which of equal ones wins does not depend on its place.
+        try_candidates(X, weight, X[chosen[:tried]], closest, place[: tried + 1], potential[:tried], 0, n)
+        winner = int(np.argmin(potential[:tried]))
+        place[0], place[winner + 1] = place[winner + 1], place[0]
+        indices[c] = chosen[winner]

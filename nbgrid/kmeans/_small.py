@@ -6,8 +6,10 @@ Kernel: Lloyd's whole loop, for data of one slab, where a step takes less time t
 
 from __future__ import annotations
 
+import numpy as np
+
 from nbgrid.kmeans._jit import kernel
-from nbgrid.kmeans._lloyd import NO_BOUNDS, gather, move, step
+from nbgrid.kmeans._lloyd import NO_BOUNDS, gather, move, remaining, step
 from nbgrid.kmeans._typing import Float64s, Floats, Indices, Labels
 
 
@@ -35,14 +37,18 @@ def iterate(
     all_counts: Indices,  # INOUT (k,)
     max_iter: int,
     tol: float,
+    gain: float,
+    whole: float,
 ) -> tuple[int, bool, bool]:
     """
-    Step until a label or the centres move no more, and return (steps, whether there it ended, whether centres moved last).
+    Step until labels or centres move no more, and return (steps, whether there it ended, whether centres moved last).
 
-    It goes no further than *max_iter* steps, nor than a step that leaves a cluster empty: what is to become of it,
-    the caller says, before centres move.
+    It goes no further than *max_iter* steps, nor than a step that lowers the inertia, *whole* for one cluster, by less
+    than *gain* of it; nor than a step that leaves a cluster empty: what is to become of it, the caller says, before
+    centres move.
     """
     n_iter = 0
+    before = np.inf
     while n_iter < max_iter:
         n_iter += 1
         turns[0] = 0
@@ -57,6 +63,11 @@ def iterate(
         if tally[0, 0] == 0:
             return n_iter, True, False
         moved, limits[1] = move(all_sums, all_totals, shift, public, negative, half, moves)
-        if moved <= tol:
+        done = moved <= tol
+        if gain > 0.0:
+            inertia = remaining(X, weight, shift, public, labels, all_sums, all_totals, whole)
+            done = done or before - inertia < gain * inertia
+            before = inertia
+        if done:
             return n_iter, True, moved > 0.0
     return n_iter, False, True

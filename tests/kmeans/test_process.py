@@ -38,9 +38,9 @@ def test_kernels__compile_at_the_first_fit_and_are_told(fresh):
     assert fresh(code).strip() == "[]"
     told = fresh(FIT.format(d=3, dtype="f8") + "print(compiled_kernels())")
     assert "moments" in told
-    assert "step" in told
-    assert "try_candidates" in told
-    assert "residuals" not in told
+    assert "iterate" in told
+    assert "draw_all" in told
+    assert "silhouettes" not in told
 
 
 # Two kernels of a fit, each compiled in a process of its own kind; a whole fit sixteen times would take a minute.
