@@ -216,9 +216,9 @@ def test_sweep__warns_once_of_every_k_that_was_cut_short(rng):
     """
     One ConvergenceWarning names each k that max_iter ended, and one each k that found fewer clusters.
     """
-    with pytest.warns(ConvergenceWarning, match=r"max_iter=1 for n_clusters 2, 9"):
+    with pytest.warns(ConvergenceWarning, match=r"max_iter=1 for n_clusters 1, 2, 9"):
         result = sweep(rng.standard_normal((500, 4)), [1, 2, 9], max_iter=1, tol=0, random_state=0)
-    assert [model.converged_ for model in result] == [True, False, False]
+    assert not any(model.converged_ for model in result)
     assert ", cut" in repr(result)
     with pytest.warns(ConvergenceWarning, match=r"distinct clusters .* n_clusters 3, 4\."):
         sweep(np.repeat([[0.0], [1.0]], 9, axis=0), [1, 2, 3, 4], random_state=0)
