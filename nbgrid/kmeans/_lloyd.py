@@ -90,25 +90,37 @@ def step(
                             X, weight, shift, todo[2, at:], label[at:], size, labels, sums, totals, counts, s
                         )
                 continue
-            count = tightened(X, shift, negative, labels, upper, lower, ranked_moves, limits, todo[0], new[1], count)
+            new[1, :count] = centers
             if ranked.shape[0]:
+                count = tightened(
+                    X, shift, negative, labels, upper, lower, ranked_moves, limits, todo[0], new[1], count
+                )
                 by_prefix(new[1], count, starts, todo[1])
                 compare_prefixes(
                     X, shift, ranked, ranked_half, ranking, ranked_moves, limits, labels, upper, lower, tile, found,
                     label, todo, new, count,
                 )  # fmt: skip
-            unsettled = 0
-            for r in range(count):
-                if new[1, r] >= centers or ranked.shape[0] == 0:
-                    todo[1, unsettled] = r
-                    todo[2, unsettled] = todo[0, r]
-                    unsettled += 1
+            unsettled = with_all(new[1], todo, count, centers)
             compare(X, shift, negative, half, centers, tile, found, label, todo[2], unsettled)
             settle_all(X, public, found, label, limits, bounds, upper, lower, todo[2], unsettled)
             for r in range(unsettled):
                 new[0, todo[1, r]] = label[r]
             tally[s, 0] += relabel(X, weight, shift, todo[0], new[0], count, labels, sums, totals, counts, s)
             tally[s, 1] += count
+
+
+@kernel
+def with_all(prefix: Labels, todo: Indices, count: int, centers: int) -> int:
+    """
+    Set todo[2] to the rows of todo[0] that must be compared with all centres, todo[1] to their places, and return how many.
+    """
+    found = 0
+    for r in range(count):
+        if prefix[r] >= centers:
+            todo[1, found] = r
+            todo[2, found] = todo[0, r]
+            found += 1
+    return found
 
 
 @kernel

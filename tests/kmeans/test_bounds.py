@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from unittest.mock import patch
 
 import naive
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nbgrid.kmeans import _iterate
 from nbgrid.kmeans._data import measure
 from nbgrid.kmeans._iterate import Passes, lloyd
 from nbgrid.kmeans._threads import Workers
@@ -17,8 +19,9 @@ from nbgrid.kmeans._threads import Workers
 EMPTY = np.empty(0)
 
 
-def run(X, start, algorithm, *, weight=EMPTY, max_iter=30):
-    with Workers() as workers:
+def run(X, start, algorithm, *, weight=EMPTY, max_iter=30, prefixes_from=8):
+    """Return the clustering, with prefixes of ranked centres where there are so many centres as *prefixes_from*."""
+    with Workers() as workers, patch.object(_iterate, "PREFIXES_FROM", prefixes_from):
         data = measure(X, weight, workers)
         shift = data.mean.astype(data.X.dtype).astype(np.float64)
         passes = Passes(data=data, shift=shift, n_clusters=len(start), workers=workers)
@@ -41,11 +44,14 @@ def same(a, b):
 )
 def test_hamerly__changes_no_bit_of_lloyd(rng, dtype, n, d, k, spread):
     """
-    With bounds (and, from 32 clusters on, with prefixes of ranked centres) a run is bit for bit the run without.
+    With bounds, with prefixes of ranked centres or without, kept or given up, a run is bit for bit the run without.
     """
     mu = rng.uniform(-10, 10, (k, d))
     X = (mu[rng.integers(0, k, n)] + spread * rng.standard_normal((n, d))).astype(dtype)
-    assert same(run(X, X[:k], "hamerly"), run(X, X[:k], "lloyd"))
+    plain = run(X, X[:k], "lloyd")
+    for prefixes_from in (8, 10**6):
+        assert same(run(X, X[:k], "hamerly", prefixes_from=prefixes_from), plain)
+    assert same(run(X, X[:k], "auto"), plain)
 
 
 @settings(max_examples=naive.EXAMPLES, deadline=None)
@@ -71,8 +77,9 @@ def test_km_24__bounds_hold_for_awkward_data(seed):
     if weight.size and not weight.any():
         weight[0] = 1
     start = X[rng.choice(n, k, replace=False)]
-    bounded, plain = (run(X, start, algorithm, weight=weight) for algorithm in ("hamerly", "lloyd"))
-    assert same(bounded, plain)
+    plain = run(X, start, "lloyd", weight=weight)
+    for prefixes_from in (8, 10**6):
+        assert same(run(X, start, "hamerly", weight=weight, prefixes_from=prefixes_from), plain)
     exact = naive.inertia(X, plain.centers, plain.labels, weight if weight.size else None)
     rounding = (np.finfo(np.float64).eps ** 2) * X.size * float(np.square(X, dtype=np.float64).max())
     assert plain.inertia == pytest.approx(exact, rel=1e-9 if X.dtype == np.float64 else 1e-6, abs=rounding)
@@ -97,19 +104,47 @@ def test_labels__are_those_of_exact_arithmetic_in_float32_too(seed):
     assert (taken <= distances.min(axis=1) * (1 + 1e-12)).all()
 
 
-def test_prefixes__pass_most_centres_over_once_few_of_them_move(rng, capsys):
+@pytest.mark.parametrize("prefixes_from", [8, 10**6])
+def test_bounds__pass_most_rows_over_once_few_centres_move(rng, capsys, prefixes_from):
     """
     On clustered data the last steps compare few rows: verbose says how many.
     """
     mu = rng.uniform(-50, 50, (60, 20))
     X = np.ascontiguousarray(mu[rng.integers(0, 60, 20000)] + rng.standard_normal((20000, 20)))
-    with Workers() as workers:
+    with Workers() as workers, patch.object(_iterate, "PREFIXES_FROM", prefixes_from):
         data = measure(X, EMPTY, workers)
         passes = Passes(data=data, shift=data.mean, n_clusters=60, workers=workers)
         lloyd(passes, mu + 1.0, max_iter=30, tol=0, verbose=True)
     compared = [int(line.split()[-3]) for line in capsys.readouterr().out.splitlines() if line.startswith("Iteration")]
     assert compared[0] == 20000
     assert compared[-1] < 2000
+
+
+def test_bounds__are_left_alone_where_they_pay_nothing(rng, capsys):
+    """
+    On data without clusters most steps compare every row and keep no bounds: verbose says so; "hamerly" keeps them.
+    """
+    X = rng.standard_normal((20_000, 60))
+    seen = {}
+    for algorithm in ("auto", "hamerly"):
+        states = []
+        with Workers() as workers, patch.object(_iterate._State, "decide", _noting(states)):
+            data = measure(X, EMPTY, workers)
+            passes = Passes(data=data, shift=data.mean, n_clusters=20, workers=workers)
+            lloyd(passes, X[:20], max_iter=20, tol=0, algorithm=algorithm)
+        seen[algorithm] = states.count(_iterate.NO_BOUNDS)
+    assert seen["auto"] >= 10
+    assert seen["hamerly"] == 0
+
+
+def _noting(states):
+    decide = _iterate._State.decide
+
+    def noted(self):
+        states.append(self.bounds)
+        decide(self)
+
+    return noted
 
 
 @pytest.mark.parametrize("features", ["+avx2,+avx,+fma,+sse4.2", "+sse2"])
