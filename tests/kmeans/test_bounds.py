@@ -124,7 +124,7 @@ def test_bounds__are_left_alone_where_they_pay_nothing(rng, capsys):
     """
     On data without clusters most steps compare every row and keep no bounds: verbose says so; "hamerly" keeps them.
     """
-    X = rng.standard_normal((20_000, 60))
+    X = rng.standard_normal((20_000, 13))
     seen = {}
     for algorithm in ("auto", "hamerly"):
         states = []
