@@ -271,7 +271,8 @@ def lloyd(
     bounds = bounded(data.X, passes.n_clusters, algorithm)
     prefixes = bounds and passes.n_clusters >= PREFIXES_FROM
     centers = Centers(start, passes.shift.astype(data.X.dtype), prefixes=prefixes)
-    state = _State(passes, bounds=bounds, always=algorithm == "hamerly")
+    # With prefixes even a step that compares every row compares it with few centres.
+    state = _State(passes, bounds=bounds, always=prefixes or algorithm == "hamerly")
     if verbose:
         _say(f"{'Bounds on' if bounds else 'No bounds on'} {len(data.X)} rows{', prefixes' if prefixes else ''}.")
     converged = stale = late = False
