@@ -247,7 +247,8 @@ class KMeans(
                 yield _drawn(self.init, passes, self.tol, random_state, deadline)
 
     def _warn(self, n_init: int, done: int) -> None:
-        found, wanted = np.count_nonzero(np.bincount(self.labels_)), len(self.cluster_centers_)
+        wanted = len(self.cluster_centers_)
+        found = np.count_nonzero(_measures.sizes(self.labels_, np.empty(0), wanted)[0])
         messages = []
         if found < wanted:
             messages.append(

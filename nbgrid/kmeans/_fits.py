@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nbgrid.kmeans import _measures
 from nbgrid.kmeans._data import Data, measure
 from nbgrid.kmeans._iterate import Clustering, Passes, lloyd
 from nbgrid.kmeans._path import solve
 from nbgrid.kmeans._threads import Workers
-from nbgrid.kmeans._typing import Float64s, Floats, Indices, Labels
-
-BLOCK = 65536
+from nbgrid.kmeans._typing import Float64s, Floats, Indices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +101,7 @@ def spread(X: Floats, weight: Float64s, workers: Workers) -> float:
 
 
 def _fit(data: Data, clustering: Clustering, shift: Float64s, seconds: float) -> Fit:
-    sizes, weights = _sizes(clustering.labels, data.weight, len(clustering.centers))
+    sizes, weights = _measures.sizes(clustering.labels, data.weight, len(clustering.centers))
     return Fit(
         centers=clustering.centers,
         inertia=clustering.inertia,
@@ -113,15 +112,3 @@ def _fit(data: Data, clustering: Clustering, shift: Float64s, seconds: float) ->
         weights=weights,
         seconds=seconds,
     )
-
-
-def _sizes(labels: Labels, weight: Float64s, k: int) -> tuple[Indices, Float64s]:
-    """Return the numbers and the weights of the rows by label."""
-    sizes, weights = np.zeros(k, dtype=np.intp), np.zeros(k)
-    # bincount makes its argument int64: of all rows at once, that may be as large as the data.
-    for start in range(0, len(labels), BLOCK):
-        block = slice(start, start + BLOCK)
-        sizes += np.bincount(labels[block], minlength=k)
-        if weight.size:
-            weights += np.bincount(labels[block], weight[block], minlength=k)
-    return sizes, weights if weight.size else sizes.astype(np.float64)

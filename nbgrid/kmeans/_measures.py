@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from nbgrid.kmeans._checks import listed
-from nbgrid.kmeans._typing import Floats, Labels
+from nbgrid.kmeans._typing import Float64s, Floats, Indices, Labels
 
 if TYPE_CHECKING:
     from nbgrid.kmeans._data import Data
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Measure = Literal["inertia", "msd", "mean_distance"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
+
+BLOCK = 65536
 
 
 def checked_measure(name: Any) -> Measure:
@@ -45,3 +47,15 @@ def _mean_distance(passes: Passes, centers: Floats, labels: Labels) -> float:
     passes.inertia(centers.astype(np.float64), labels, shift=np.zeros_like(passes.shift), distances=distances)
     np.sqrt(distances, out=distances)
     return float(np.average(distances, weights=data.weight if data.weight.size else None))
+
+
+def sizes(labels: Labels, weight: Float64s, k: int) -> tuple[Indices, Float64s]:
+    """Return the numbers and the weights of the rows by label."""
+    counts, weights = np.zeros(k, dtype=np.intp), np.zeros(k)
+    # bincount makes its argument int64: of all rows at once, that may be as large as the data.
+    for start in range(0, len(labels), BLOCK):
+        block = slice(start, start + BLOCK)
+        counts += np.bincount(labels[block], minlength=k)
+        if weight.size:
+            weights += np.bincount(labels[block], weight[block], minlength=k)
+    return counts, weights if weight.size else counts.astype(np.float64)

@@ -37,7 +37,7 @@ def solve(
     Larger samples and then all rows refine it. A fit ends as scikit-learn's does (*tol* is relative to the variance),
     or when a step lowers the inertia by less than *tol* of it: on a curve over k such steps cannot be seen.
     """
-    levels = samples(data, ks[-1], random_state, workers)
+    levels = [draw() for draw in samples(data, ks[-1], random_state, workers)]
     first = levels[0] if levels else data
     tree = grow(first, ks[-1], random_state, workers) if len(first.X) >= max(LEAST_FOR_TREE, 2 * ks[-1]) else None
     seeds = seed(first.X, first.weight, ks[-1], random_state, workers)

@@ -9,6 +9,8 @@ as in nested mini-batches (Newling & Fleuret 2016).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -18,7 +20,7 @@ from nbgrid.kmeans._iterate import Clustering, Passes, lloyd
 from nbgrid.kmeans._plusplus import seed
 from nbgrid.kmeans._threads import Workers
 from nbgrid.kmeans._tree import grow
-from nbgrid.kmeans._typing import Floats, Indices
+from nbgrid.kmeans._typing import Floats
 
 # The largest sample is this part of the data, and each smaller one this part of the next.
 LARGEST, GROWTH = 8, 4
@@ -40,13 +42,20 @@ ROWS_OF_A_TREE = 20
 PASSES_OF_STARTS, PASSES_OF_A_START = 4, 40
 MOST_STARTS = 3
 
+# Bytes of rows and of their numbers that are drawn at once: those of a whole sample would double what it holds.
+BLOCK = 2**20
+
 # Steps on a sample at most; what they leave is done on the next.
 MAX_ITER = 100
 
 
-def samples(data: Data, n_clusters: int, random_state: np.random.RandomState, workers: Workers) -> list[Data]:
+def samples(
+    data: Data, n_clusters: int, random_state: np.random.RandomState, workers: Workers
+) -> Sequence[Callable[[], Data]]:
     """
-    Return samples of *data*, the smallest first; none where there are too few rows for samples to save anything.
+    Return what draws each sample of *data*, the smallest first; none where there are too few rows for samples to save anything.
+
+    All of them together are a sixth of the data, so that whoever needs one at a time draws one at a time.
     """
     dear = data.X.size * n_clusters > DEAR
     least = max(LEAST_ROWS, (FEW_ROWS_PER_CLUSTER if dear else ROWS_PER_CLUSTER) * n_clusters)
@@ -55,20 +64,25 @@ def samples(data: Data, n_clusters: int, random_state: np.random.RandomState, wo
     while size >= least:
         sizes.append(size)
         size //= GROWTH
-    return [measure(data.X[_drawn(data, size, random_state)], np.empty(0), workers) for size in reversed(sizes)]
+    seeds = random_state.randint(np.iinfo(np.int32).max, size=len(sizes))
+    return [partial(_sample, data, size, seed, workers) for size, seed in zip(sizes, seeds, strict=True)][::-1]
 
 
-def _drawn(data: Data, size: int, random_state: np.random.RandomState) -> Indices:
+def _sample(data: Data, size: int, seed: int, workers: Workers) -> Data:
     """
     Return *size* rows in order: systematic sampling by weight, one from each of as many equal stretches.
     """
-    places = (np.arange(size) + random_state.uniform(size=size)) / size
-    if not data.weight.size:
-        return np.minimum((places * len(data.X)).astype(np.intp), len(data.X) - 1)
-    edges = np.cumsum(data.weight)
-    found = np.searchsorted(edges, places * edges[-1], side="right")
-    rows: Indices = np.minimum(found, int(np.flatnonzero(data.weight)[-1])).astype(np.intp)
-    return rows
+    random_state = np.random.RandomState(seed)
+    edges = np.cumsum(data.weight) if data.weight.size else np.empty(0)
+    last = int(np.flatnonzero(data.weight)[-1]) if data.weight.size else len(data.X) - 1
+    X = np.empty((size, data.X.shape[1]), dtype=data.X.dtype)
+    rows = max(1, BLOCK // (X.itemsize * X.shape[1] + 24))
+    for start in range(0, size, rows):
+        stop = min(start + rows, size)
+        places = (np.arange(start, stop) + random_state.uniform(size=stop - start)) / size
+        found = np.searchsorted(edges, places * edges[-1], side="right") if edges.size else places * len(data.X)
+        X[start:stop] = data.X[np.minimum(found.astype(np.intp), last)]
+    return measure(X, np.empty(0), workers)
 
 
 def passes_over(data: Data, n_clusters: int, workers: Workers) -> Passes:
@@ -108,12 +122,12 @@ def starting_centers(
 
     After `time.perf_counter` has passed *deadline* each sample gets one step, and no further start is tried.
     """
-    levels = samples(data, n_clusters, random_state, workers)
-    if not levels and n_clusters >= TREE_FROM and len(data.X) >= ROWS_OF_A_TREE * n_clusters and not data.weight.size:
+    draws = samples(data, n_clusters, random_state, workers)
+    if not draws and n_clusters >= TREE_FROM and len(data.X) >= ROWS_OF_A_TREE * n_clusters and not data.weight.size:
         return grow(data, n_clusters, random_state, workers).cut(n_clusters)
-    if not levels:
+    if not draws:
         return data.X[seed(data.X, data.weight, n_clusters, random_state, workers)]
-    first = levels[0]
+    first = draws[0]()
     cut = grow(first, n_clusters, random_state, workers).cut(n_clusters)
     best = settled(first, cut, tol, workers, deadline=deadline)
     afford = PASSES_OF_STARTS * len(data.X) // (PASSES_OF_A_START * len(first.X))
@@ -124,6 +138,7 @@ def starting_centers(
         found = settled(first, chosen, tol, workers, deadline=deadline)
         best = found if found.inertia < best.inertia else best
     centers = best.centers
-    for level in levels[1:]:
-        centers = settled(level, centers, tol, workers, deadline=deadline).centers
+    del first, best
+    for draw in draws[1:]:
+        centers = settled(draw(), centers, tol, workers, deadline=deadline).centers
     return centers

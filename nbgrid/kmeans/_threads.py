@@ -27,7 +27,7 @@ SLAB_WORK = 2**19
 MOST_SLABS = 64
 # Partial sums may take this share of the data's memory, or this many bytes where that is more.
 SUMS_SHARE = 0.05
-SUMS_BYTES = 2**23
+SUMS_BYTES = 2**22
 
 
 def slabs(n_samples: int, n_clusters: int, n_features: int, itemsize: int = 8) -> Indices:

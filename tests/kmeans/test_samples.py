@@ -79,7 +79,7 @@ def test_samples__grow_and_stay_a_small_part_of_the_data(rng):
     """
     X = rng.standard_normal((400_000, 2))
     with Workers() as workers:
-        sizes = [len(level.X) for level in samples(data_of(X), 5, np.random.RandomState(0), workers)]
+        sizes = [len(draw().X) for draw in samples(data_of(X), 5, np.random.RandomState(0), workers)]
         assert not samples(data_of(X[:10_000]), 5, np.random.RandomState(0), workers)
     assert sizes == [50_000 // GROWTH**2, 50_000 // GROWTH, 400_000 // LARGEST]
 
@@ -92,7 +92,7 @@ def test_samples__follow_the_weights(rng):
     weight = np.zeros(100_000)
     weight[[10, 20]] = 3, 1
     with Workers() as workers:
-        level = samples(data_of(X, weight), 2, np.random.RandomState(0), workers)[-1]
+        level = samples(data_of(X, weight), 2, np.random.RandomState(0), workers)[-1]()
     values, counts = np.unique(level.X, return_counts=True)
     assert values.tolist() == [10, 20]
     assert counts[0] / counts.sum() == pytest.approx(0.75, abs=0.001)
