@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
-from nbgrid.engines import EngineName, make_engine
+from nbgrid.engines import Engine, EngineName, Shared, make_engine
 from nbgrid.engines.base import CellEvent, ExecutionSpec, Outcome
 from nbgrid.errors import StoreError
 from nbgrid.executors import Executor, WorkerLostError
 from nbgrid.notebook import notebook_bytes
 from nbgrid.parameters import encode
+from nbgrid.shared import shared_cells
 from nbgrid.states import Attempt, Reason, Run, Task, TaskState
 from nbgrid.stores import LocalStore, Store
 from nbgrid.template import Template
@@ -35,6 +36,7 @@ from nbgrid.typing import Notebook, Point
 
 METADATA_VERSION = 1
 _ATTEMPTS = ".nbgrid/attempts"
+_TRIES_FOR_THE_INNOCENT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Report:
     """Of the attempt's notebook, as written."""
     notebook: bytes | None = None
     """The notebook, if the worker could not write it to the store."""
+    fallback: str | None = None
+    """Why another engine than the run's executed it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,8 @@ class NotebookWork:
     run: Run
     template: bytes
     engine: EngineName
+    imports: tuple[str, ...] = ()
+    """The template's, that nothing else precedes."""
     env: Mapping[str, str]
     cell_timeout: float | None
     startup_timeout: float
@@ -108,11 +114,15 @@ class NotebookWork:
             outcome = _Executions.run(self, notebook, cwd, on_event)
         attempt = _attempt(assignment, outcome, started, worker)
         self._describe(notebook, assignment, attempt, outcome)
-        return self._hand_over(assignment, attempt, notebook_bytes(notebook))
+        return replace(self._hand_over(assignment, attempt, notebook_bytes(notebook)), fallback=outcome.fallback)
 
     def stop(self) -> None:
         """Have this run's notebooks that are being executed in this process aborted."""
         _Executions.stop(self.id)
+
+    def close(self) -> None:
+        """Give back what this process keeps for the run."""
+        _Executions.close(self.id)
 
     def spec(self, cwd: str) -> ExecutionSpec:
         """Return how a notebook is executed in *cwd*."""
@@ -120,6 +130,10 @@ class NotebookWork:
             kernel=self.run.kernel, cwd=cwd, env=self.env, cell_timeout=self.cell_timeout,
             startup_timeout=self.startup_timeout, memory=self.memory,
         )  # fmt: skip
+
+    def shared(self, notebook: Notebook) -> Shared:
+        """Return what the rendered *notebook* has in common with those of the other tasks."""
+        return Shared(imports=self.imports, cells=shared_cells(notebook, self.run.template))
 
     def _working_directory(self, assignment: Assignment, stack: ExitStack) -> str:
         """Return the template's folder, or a fresh one with the included files where that is asked or unavoidable."""
@@ -172,7 +186,7 @@ class NotebookWork:
                 "evalue": reason.evalue,
             },
             "digest": assignment.digest, "started": attempt.started, "ended": attempt.ended, "seconds": attempt.seconds,
-            "peak_memory": attempt.peak_memory, "worker": attempt.worker, "engine": self.engine,
+            "peak_memory": attempt.peak_memory, "worker": attempt.worker, "engine": outcome.engine,
             "kernel": {"name": self.run.kernel, "language": self.run.language},
             "versions": {"nbgrid": self.version, **outcome.versions},
             "numba_kernels": list(outcome.compiled),
@@ -180,10 +194,11 @@ class NotebookWork:
 
 
 class _Executions:
-    """The notebooks that are being executed in this process, by run, so that they can be aborted from another thread."""
+    """What this process executes, by run: the engine, and the notebooks, so that they can be aborted from another thread."""
 
     _lock = threading.Lock()
     _running: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]]] = {}  # noqa: RUF012  one a process
+    _engines: dict[str, Engine] = {}  # noqa: RUF012
     _stopped: set[str] = set()  # noqa: RUF012
 
     @classmethod
@@ -194,9 +209,11 @@ class _Executions:
     async def _execute(
         cls, work: NotebookWork, notebook: Notebook, cwd: str, on_event: Callable[[CellEvent], None]
     ) -> Outcome:
-        task = asyncio.create_task(_engine_execute(work, notebook, cwd, on_event))
-        entry = (asyncio.get_running_loop(), task)
         with cls._lock:
+            if (engine := cls._engines.get(work.id)) is None:
+                engine = cls._engines[work.id] = make_engine(work.engine, work.shared(notebook))
+            task = asyncio.create_task(_engine_execute(engine, work, notebook, cwd, on_event))
+            entry = (asyncio.get_running_loop(), task)
             if work.id in cls._stopped:
                 task.cancel()
             cls._running.setdefault(work.id, set()).add(entry)
@@ -215,11 +232,18 @@ class _Executions:
             for loop, task in cls._running.get(run, ()):
                 loop.call_soon_threadsafe(task.cancel)
 
+    @classmethod
+    def close(cls, run: str) -> None:
+        with cls._lock:
+            engine = cls._engines.pop(run, None)
+        if engine is not None:
+            engine.close()
+
 
 async def _engine_execute(
-    work: NotebookWork, notebook: Notebook, cwd: str, on_event: Callable[[CellEvent], None]
+    engine: Engine, work: NotebookWork, notebook: Notebook, cwd: str, on_event: Callable[[CellEvent], None]
 ) -> Outcome:
-    return await make_engine(work.engine).execute(notebook, work.spec(cwd), on_event)
+    return await engine.execute(notebook, work.spec(cwd), on_event)
 
 
 class Recorder(Protocol):
@@ -240,7 +264,11 @@ class GridExecutor:
 
     def __init__(self, work: NotebookWork, executor: Executor, store: Store, recorder: Recorder) -> None:
         self.work, self.executor, self.store, self.recorder = work, executor, store, recorder
+        self.fallbacks: dict[str, None] = {}
+        """Why tasks were executed by another engine than the run's, each reason once."""
         self._stopping = False
+        self._why_none = "aborted before it began"
+        """Why tasks that were waiting when it stopped were not begun."""
         self._promoted: dict[int, int] = {}
         """The number of the attempt whose notebook lies under the task's final name."""
 
@@ -281,6 +309,8 @@ class GridExecutor:
                 for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
                     task = self._ended(running.pop(future), future)
                     self.recorder.save_task(task)
+                    if (reason := task.attempt and task.attempt.reason) and reason.kind == "shared":
+                        self._stopping, self._why_none = True, f"not begun: {reason.message}"
                     if self._is_to_retry(task, retries):
                         waiting.append(task)
                     else:
@@ -298,13 +328,16 @@ class GridExecutor:
         while waiting:
             task = waiting.popleft()
             if task.state is TaskState.PENDING:
-                task = task.abort(Reason("request", "aborted before it began"))
+                task = task.abort(Reason("request", self._why_none))
                 self.recorder.save_task(task)
             yield task
 
     def _is_to_retry(self, task: Task, retries: int) -> bool:
-        ended_well = task.state in {TaskState.FINISHED, TaskState.ABORTED}
-        return not ended_well and not self._stopping and task.attempt is not None and task.attempt.number <= retries
+        if task.state in {TaskState.FINISHED, TaskState.ABORTED} or self._stopping or task.attempt is None:
+            return False
+        # A lost fork server is no fault of the task, and the engine goes on without one when that happens again and again.
+        innocent = task.attempt.reason is not None and task.attempt.reason.kind == "server"
+        return task.attempt.number <= (max(retries, _TRIES_FOR_THE_INNOCENT) if innocent else retries)
 
     def _ended(self, task: Task, future: Future[Report]) -> Task:
         """Return *task* as its attempt left it, the notebook promoted to its final name."""
@@ -312,6 +345,8 @@ class GridExecutor:
         try:
             report = future.result()
             self._promote(task, report)
+            if report.fallback is not None:
+                self.fallbacks[report.fallback] = None
             return task.end(report.attempt)
         except StoreError as error:
             state, reason = TaskState.FAILED, Reason("store", f"its notebook could not be kept: {error}")

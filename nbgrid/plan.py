@@ -18,6 +18,7 @@ from nbgrid.errors import GridError, InputError, PreflightError, TemplateError
 from nbgrid.grid import Grid
 from nbgrid.options import Resources, check_prefix
 from nbgrid.parameters import check_name, check_value
+from nbgrid.shared import shared_cells
 from nbgrid.states import Task, output_name
 from nbgrid.template import Template
 from nbgrid.typing import JSONValue, Point
@@ -39,6 +40,8 @@ class Plan:
     output_root: Path
     kernel: str
     included: Mapping[str, bytes]
+    shared: tuple[int, ...]
+    """The indices of the executed notebooks' cells that are executed once for all tasks, where kernels are forked."""
     problems: tuple[str, ...]
     """What would keep the tasks from running on this machine, a line each."""
 
@@ -97,6 +100,7 @@ def make_plan(
     plan = Plan(
         template=read, grid=expanded, parameters=fixed, prefix=_prefix(read, prefix),
         output_root=Path(output_root or ".").absolute(), kernel=chosen, included=read.included(),
+        shared=_shared(read, expanded, fixed),
         problems=tuple(_problems(read, chosen)),
     )  # fmt: skip
     _refuse_to_overwrite(plan)
@@ -155,6 +159,11 @@ def _prefix(template: Template, prefix: str | None) -> str:
         return check_prefix(prefix)
     except ValueError as error:
         raise InputError(f"--prefix {prefix}: {error}") from None
+
+
+def _shared(template: Template, grid: Grid | None, fixed: Mapping[str, JSONValue]) -> tuple[int, ...]:
+    point = {**fixed, **(next(iter(grid), {}) if grid else {})}
+    return shared_cells(template.render(point), str(template.path), point)
 
 
 def _problems(template: Template, kernel: str) -> Iterator[str]:

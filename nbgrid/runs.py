@@ -18,11 +18,11 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from nbgrid.config import Config
-from nbgrid.engines import EngineName
+from nbgrid.engines import EngineName, choose_engine
 from nbgrid.engines.base import thread_limits
 from nbgrid.engines.environment import compile_kmeans, find_kernel
 from nbgrid.errors import NbgridError, PreflightError
@@ -59,7 +59,7 @@ def start(
     prefix: str | None = None,
     output_root: str | Path | None = None,
     kernel: str | None = None,
-    engine: EngineName = "kernel",
+    engine: EngineName | Literal["auto"] = "auto",
     executor: ExecutorName = "dask",
     scheduler: str | None = None,
     client: Any = None,
@@ -74,8 +74,9 @@ def start(
 
     *grid* replaces the grid cell's; *parameters* are the same for every task. Tasks go to an embedded Dask cluster of
     *workers* one-slot workers (None: as many as there are cores), to the cluster at *scheduler* or of the
-    `distributed.Client` *client*, or, with *executor* "serial", run one after another. *timeout* is seconds a cell;
-    *retries* is how many more attempts a task gets that did not finish.
+    `distributed.Client` *client*, or, with *executor* "serial", run one after another. *engine* "auto" is "fork" where kernels
+    can be forked, else "kernel". *timeout* is seconds a cell; *retries* is how many more attempts a task gets that did not
+    finish.
 
     Raises `InputError`, `StoreError` or `DatabaseError` before anything starts and before anything that was there is touched.
     """
@@ -93,14 +94,16 @@ def start(
     sent_to = make_executor(
         executor, address=address, client=client, workers=slots, no_workers_timeout=settings.no_workers_timeout
     )
+    chosen, note = choose_engine(engine, find_kernel(planned.kernel))
     run = Run(
         id=uuid4().hex[:10], template=str(planned.template.path), output_root=str(planned.output_root),
         prefix=planned.prefix, parameters=planned.parameters, kernel=planned.kernel, language=planned.template.language,
-        engine=engine, started=now(), executor=sent_to.description, pid=os.getpid(), host=socket.gethostname(),
+        engine=chosen, started=now(), executor=sent_to.description, pid=os.getpid(), host=socket.gethostname(),
     )  # fmt: skip
-    work = _work(run, planned, engine, threads if is_embedded or executor == "serial" else options.resources.cpus,
+    work = _work(run, planned, chosen, threads if is_embedded or executor == "serial" else options.resources.cpus,
                  options.timeout if timeout is None else timeout, settings)  # fmt: skip
     handle = RunHandle(run, planned, work, sent_to, open_database(settings))
+    handle.notes += [note] if note else []
     if (is_embedded or executor == "serial") and planned.template.mentions("nbgrid.kmeans"):
         compile_kmeans(find_kernel(planned.kernel))  # once, before as many tasks as there are slots would do it at once
     handle._start(options.retries if retries is None else retries)
@@ -227,6 +230,7 @@ class RunHandle:
                     self._ended.put(task)
             self.run = replace(self.run, state=self.state, ended=now())
             self._database.end_run(self.run)
+            self.notes += [f"some kernels were not forked: {reason}" for reason in self._grid.fallbacks]
             self._draw()
         except BaseException as error:  # noqa: BLE001  told to whoever waits
             self._error = error
@@ -333,7 +337,8 @@ def _work(
     from nbgrid import __version__
 
     return NotebookWork(
-        run=run, template=planned.template.content, engine=engine, env=thread_limits(threads, os.environ),
+        run=run, template=planned.template.content, engine=engine,
+        imports=tuple(planned.template.leading_imports()), env=thread_limits(threads, os.environ),
         cell_timeout=timeout, startup_timeout=settings.startup_timeout,
         memory=planned.template.options.resources.memory, workdir=planned.template.options.workdir,
         included=planned.included, nonce=new_nonce(), version=__version__,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import bisect
 import re
+import symtable
 import threading
 import tokenize
 import unicodedata
@@ -22,6 +23,7 @@ _MAGIC = re.compile(r"^(\s*)([%!?].*|[^#'\"]*\?\??\s*)$", re.DOTALL)
 _MAGIC_VALUE = re.compile(r"^(\s*[\w., ]+=\s*)([%!].*)$", re.DOTALL)
 _RUNS_PYTHON_HERE = re.compile(r"%%(time|capture|prun)\b")
 """The cell magics that run the rest of the cell as Python, in the notebook's own namespace."""
+_HARMLESS_MAGIC = re.compile(r"\s*%(matplotlib\s+inline|config\s+InlineBackend\.|load_ext\s+autoreload\b|autoreload\b)")
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _LONGEST_DEFAULT = 60
 _FILTERS = threading.Lock()
@@ -111,6 +113,57 @@ def fill(source: str, literals: Mapping[str, str]) -> tuple[str, set[str]]:
     filled = {value.name for value in values}
     _assert_literals(source, filled)
     return source, filled - _bound_otherwise(tree)
+
+
+def names(source: str) -> set[str]:
+    """
+    Return the names of the notebook's namespace that a cell reads or binds, in its functions too.
+
+    What is local to a function is left out. Of magics, and of what is no Python, it is every word.
+    """
+    text = masked(source)
+    try:
+        table = symtable.symtable(text, "cell", "exec")
+    except (SyntaxError, ValueError, RecursionError):
+        return _words(source)
+    lines = zip(source.splitlines(), text.splitlines(), strict=True)
+    return {_nfkc(name) for name in _globals(table)}.union(*(_words(line) for line, plain in lines if line != plain))
+
+
+def _globals(table: symtable.SymbolTable) -> Iterator[str]:
+    for symbol in table.get_symbols():
+        if table.get_type() == "module" or symbol.is_global():
+            yield symbol.get_name()
+    for child in table.get_children():
+        yield from _globals(child)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[^\W\d]\w*", text))
+
+
+def leading_imports(source: str) -> tuple[list[str], bool]:
+    """
+    Return the import statements that a cell begins with, and whether it holds nothing else.
+
+    A docstring, and magics that only set up the notebook's display or reloading, do not count.
+    """
+    try:
+        tree = parse(source)
+    except SyntaxError:
+        return [], False
+    lines = source.splitlines()
+    found = []
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(ast.unparse(node))
+        elif not (_is_text(node) or _HARMLESS_MAGIC.match(lines[node.lineno - 1])):
+            return found, False
+    return found, True
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def imports(source: str) -> Iterator[str]:

@@ -68,7 +68,7 @@ class Reason:
     """Why a task ended as it did."""
 
     kind: str
-    """exception, timeout, signal, exit, memory, start, worker, store, or request."""
+    """exception, timeout, signal, exit, memory, start, shared, server, worker, store, or request."""
     message: str
     """One line for a person."""
     cell: int | None = None

@@ -113,6 +113,22 @@ class Template:
             return set()
         return {name for cell in cells for name in python.imports(cell)}
 
+    def leading_imports(self) -> list[str]:
+        """
+        Return the import statements that no other statement of the code cells precedes, the parameters cell's apart.
+
+        Empty for other languages than Python.
+        """
+        found: list[str] = []
+        for index, cell in notebooks.code_cells(self.notebook):
+            if self.language != "python" or index == self.parameters_cell or self._is_left_over(index, cell):
+                continue
+            statements, is_all = python.leading_imports(cell["source"])
+            found += statements
+            if not is_all:
+                break
+        return found
+
     def mentions(self, text: str) -> bool:
         """Return whether a code cell holds *text*."""
         return any(text in cell["source"] for _, cell in notebooks.code_cells(self.notebook))

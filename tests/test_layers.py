@@ -20,7 +20,7 @@ LAYERS = (
     "errors typing",
     "strictyaml knee notebook config source outputs elbow",
     "parameters options",
-    "states grid template executed",
+    "states grid template executed shared",
     "stores database executors engines",
     "collection execute",
     "plan plot report track",

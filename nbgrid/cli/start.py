@@ -54,7 +54,9 @@ def run(
         str | None, typer.Option(metavar="ADDRESS", help="An existing Dask cluster's scheduler.")
     ] = None,
     executor: Annotated[Literal["dask", "serial"], typer.Option(help="serial: one task after another.")] = "dask",
-    engine: Annotated[Literal["kernel"], typer.Option(help="How one notebook is executed.")] = "kernel",
+    engine: Annotated[
+        Literal["auto", "fork", "kernel"], typer.Option(help="How one notebook is executed: auto forks where it can.")
+    ] = "auto",
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds that one cell may take.")] = None,
     retries: Annotated[int | None, typer.Option(min=0, help="More attempts for a task that did not finish.")] = None,
     max_points: MaxPointsOption = None,
@@ -176,7 +178,8 @@ def _show_plan(notebook: Path, common: dict[str, Any], *, as_json: bool) -> None
         say_json({
             "template": str(planned.template.path), "prefix": planned.prefix, "output_root": str(planned.output_root),
             "kernel": planned.kernel, "tasks": planned.count, "parameters": encode(dict(planned.parameters)),
-            "result_tags": planned.template.result_tags, "problems": list(planned.problems),
+            "result_tags": planned.template.result_tags,
+            "shared": [index + 1 for index in planned.shared], "problems": list(planned.problems),
             "first": [_planned(task) for task in first], "last": [_planned(task) for task in last],
         })  # fmt: skip
     else:
@@ -199,6 +202,9 @@ def _say_plan(planned: Plan, first: list[Task], last: list[Task]) -> None:
     for name, value in planned.parameters.items():
         say(f"  {name} = {shown(value)}  ({type(value).__name__}, fixed)")
     say(f"  kernel {planned.kernel}; results in {planned.output_root / planned.prefix / 'output'}")
+    if planned.shared:
+        numbers = ", ".join(str(index + 1) for index in planned.shared)
+        say(f"  executed once for all tasks, where kernels are forked: cell{'s'[: len(planned.shared) > 1]} {numbers}")
     say(f"  result tags: {', '.join(planned.template.result_tags) or 'none, so there will be nothing to compare'}\n")
     rows = [(task.name, _point(task), Path(task.output).name) for task in first]
     left_out = planned.count - len(first) - len(last)

@@ -70,3 +70,19 @@ def end_of_exception(error: Any, index: int) -> End:
     message = f"cell {index + 1} raised {error.ename}: {error.evalue}".splitlines()[0][:300]
     reason = Reason("exception", message, index, str(error.ename), str(error.evalue)[:2000], traceback[-20_000:])
     return End(TaskState.FAILED, reason)
+
+
+def end_of_shared(error: dict[str, Any], index: int) -> End:
+    """Return how the *error* of cell *index*, which is executed once for all tasks, ends each of them."""
+    message = f"cell {index + 1}, which is executed once for all tasks, raised {error['ename']}: {error['evalue']}"
+    traceback = _COLOURS.sub("", "\n".join(error["traceback"]))
+    reason = Reason(
+        "shared", message.splitlines()[0][:300], index, str(error["ename"]), str(error["evalue"])[:2000], traceback[-20_000:]
+    )  # fmt: skip
+    return End(TaskState.FAILED, reason)
+
+
+def end_of_shared_time(index: int, limit: float) -> End:
+    """Return how it ends each task that a cell that is executed once for all takes longer than *limit* seconds."""
+    message = f"cell {index + 1}, which is executed once for all tasks, took longer than its limit of {limit:g} s"
+    return End(TaskState.TIMED_OUT, Reason("shared", message, index))

@@ -5,18 +5,19 @@ What of jupyter_client and nbclient is done otherwise here; imported when the fi
 from __future__ import annotations
 
 import asyncio
-import shutil
-import sys
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import nbformat
 import zmq
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from nbclient import NotebookClient
 from nbclient.client import timestamp
 from nbclient.exceptions import CellControlSignal
+
+from nbgrid.engines import _processes
+from nbgrid.engines._forked import ForkRequest
 
 # How long nothing may arrive, after a cell's reply, before its remaining outputs are taken for lost.
 _SILENCE_SECONDS = 10.0
@@ -27,7 +28,7 @@ class KernelManager(AsyncKernelManager):
 
     def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
         """Return the kernelspec's command, behind the program that has the kernel killed when its parent dies."""
-        return [*_dies_with_its_parent(), *super().format_kernel_cmd(extra_arguments)]
+        return [*_processes.dies_with_its_parent(), *super().format_kernel_cmd(extra_arguments)]
 
     def client(self, **options: Any) -> Any:
         """Return a client whose sockets take any number of messages: beyond zmq's 1000, outputs would be dropped."""
@@ -35,18 +36,21 @@ class KernelManager(AsyncKernelManager):
         return super().client(**options)
 
 
-@cache
-def _dies_with_its_parent() -> tuple[str, ...]:
-    # ipykernel looks for its parent once a second, but not while a C call holds the GIL, and other kernels never do. This
-    # is done by a program, since code between fork and exec is not safe in a process with threads.
-    program = shutil.which("setpriv") if sys.platform == "linux" else None
-    if program is None:
-        return ()
-    import subprocess
+class ForkProvisioner(LocalProvisioner):
+    """Has a fork server make the kernel."""
 
-    command = (program, "--pdeathsig", "KILL", "--")
-    tried = subprocess.run([*command, "true"], capture_output=True, check=False, stdin=subprocess.DEVNULL)
-    return command if tried.returncode == 0 else ()  # busybox has a setpriv that cannot
+    server: Any = None
+    log: str = ""
+
+    async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
+        """Have a kernel forked; the command stays unused."""
+        told: dict[str, Any] = dict(self.connection_info)
+        told["key"] = told["key"].decode()
+        assert self.parent is not None
+        file = self.parent.connection_file
+        self.process = await self.server.fork(ForkRequest(told, file, options["env"], options["cwd"], self.log))
+        self.pid = self.pgid = self.process.pid
+        return self.connection_info
 
 
 class CellClient(NotebookClient):

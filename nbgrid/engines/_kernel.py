@@ -22,6 +22,7 @@ from uuid import uuid4
 from nbgrid import notebook as notebooks
 from nbgrid.engines import _ends, _processes, _status
 from nbgrid.engines._ends import End
+from nbgrid.engines._forked import ForkRefusedError, ForkServer, SharedCell
 from nbgrid.engines.base import CellEvent, ExecutionSpec, OnEvent, Outcome
 from nbgrid.states import Reason, TaskState
 from nbgrid.typing import Notebook
@@ -54,25 +55,34 @@ class KernelEngine:
 
     async def execute(self, notebook: Notebook, spec: ExecutionSpec, on_event: OnEvent) -> Outcome:
         """Execute *notebook* as `Engine.execute` says."""
-        with tempfile.TemporaryDirectory(prefix="nbgrid-", ignore_cleanup_errors=True) as folder:
-            return await _Execution(notebook, spec, on_event, self._on_output, Path(folder)).run()
+        return await execute_in(notebook, spec, on_event, self._on_output, None)
+
+    def close(self) -> None:
+        """Do nothing: nothing is kept."""
+
+
+async def execute_in(
+    notebook: Notebook, spec: ExecutionSpec, on_event: OnEvent, on_output: Any, server: ForkServer | None
+) -> Outcome:
+    """
+    Execute *notebook* as `Engine.execute` says, in a kernel that *server* forks, or in one that is started.
+
+    Raises `ForkRefusedError`, before anything was executed.
+    """
+    with tempfile.TemporaryDirectory(prefix="nbgrid-", ignore_cleanup_errors=True) as folder:
+        return await _Execution(notebook, spec, on_event, on_output, Path(folder), server).run()
 
 
 class _Execution:
     """One notebook in one kernel."""
 
     def __init__(
-        self, notebook: Notebook, spec: ExecutionSpec, on_event: OnEvent, on_output: Any, folder: Path
+        self, notebook: Notebook, spec: ExecutionSpec, on_event: OnEvent, on_output: Any, folder: Path, server: Any
     ) -> None:
         import nbformat
 
-        self.notebook, self.spec, self.on_event, self.on_output, self.folder = (
-            notebook,
-            spec,
-            on_event,
-            on_output,
-            folder,
-        )
+        self.notebook, self.spec, self.folder, self.server = notebook, spec, folder, server
+        self.on_event, self.on_output = on_event, on_output
         _status.reset(notebook)
         # A notebook of nbformat's own kind is filled in cell by cell, so that whoever gave it can save it meanwhile.
         is_node = isinstance(notebook, nbformat.NotebookNode)
@@ -115,7 +125,8 @@ class _Execution:
         self.channels.start_channels(stdin=False, hb=False)
         self.channels.allow_stdin = False
         info = await self._until_ready()
-        self._tell_ipykernel(_ends.KEEP_ALL)
+        if self.server is None:
+            self._tell_ipykernel(_ends.KEEP_ALL)
         self.client = _jupyter().CellClient(self.node, km=self.manager)
         self.client.kc, self.client.on_output = self.channels, self.on_output
         if isinstance(info.get("language_info"), dict):
@@ -128,11 +139,16 @@ class _Execution:
             manager.transport, manager.ip = "ipc", f"{sockets}/k"
         env = {**os.environ, **self.spec.env, _processes.MARK: self.mark}
         try:
+            if self.server is not None:
+                manager.provisioner = _jupyter().ForkProvisioner(parent=manager, kernel_spec=manager.kernel_spec)
+                manager.provisioner.server, manager.provisioner.log = self.server, str(self.folder / "log")
             history = ["--HistoryManager.hist_file=:memory:"] if _is_ipykernel(manager.kernel_spec.argv) else []
             with (self.folder / "log").open("wb") as log:
                 await manager.start_kernel(
                     cwd=self.spec.cwd, env=env, extra_arguments=history, stdout=log, stderr=log
                 )  # fmt: skip
+        except ForkRefusedError:
+            raise
         except Exception as error:  # noqa: BLE001  a kernelspec's program can fail to start in any way
             why = (str(error) or type(error).__name__).splitlines()[0]
             raise End(
@@ -203,24 +219,36 @@ class _Execution:
     # -- running ----------------------------------------------------------------------------------------------------
 
     async def _cells(self) -> None:
-        places = [
-            index for index, cell in notebooks.code_cells(self.node) if _status.SKIPPED not in notebooks.tags(cell)
-        ]
+        places = _status.places(self.node)
+        shared = {} if self.server is None else {cell.number: cell for cell in self.server.ready.result()}
         self.is_idle = True
         for number, index in enumerate(places, 1):
-            cell = self.node["cells"][index]
+            cell, done = self.node["cells"][index], shared.get(number)
             self.on_event(CellEvent("started", index, len(places), number))
-            _status.begin(cell)
+            _status.begin(cell, done and done.started)
             completed = False
             try:
-                await self._cell(cell, index)
+                if done is None:
+                    await self._cell(cell, index)
+                else:
+                    self._repeat(done, cell, index)
                 completed = True
             except End as end:
                 completed = end.state is TaskState.FINISHED
                 raise
             finally:
-                seconds = _status.end(cell, completed=completed)
+                seconds = _status.end(cell, completed=completed, at=done and done.ended)
                 self.on_event(CellEvent("ended", index, len(places), number, seconds))
+
+    def _repeat(self, done: SharedCell, cell: Any, index: int) -> None:
+        """Fill in a cell that the server has executed already, for all tasks."""
+        self.client.clear_before_next_output = False
+        for message in done.messages:
+            whole = {**message, "header": {"msg_type": message["msg_type"]}, "parent_header": {}}
+            self.client.process_message(whole, cell, index)
+        cell["execution_count"] = done.number
+        if done.error is not None and "raises-exception" not in notebooks.tags(cell):
+            raise _ends.end_of_shared(done.error, index)
 
     async def _cell(self, cell: Any, index: int) -> None:
         from nbclient.exceptions import CellExecutionError
@@ -272,6 +300,9 @@ class _Execution:
             limit, held = self.spec.memory or 0, self.peak
             message = f"killed in cell {index + 1}: it held {held / 1e6:,.0f} MB, its limit is {limit / 1e6:,.0f} MB"
             return End(TaskState.KILLED, Reason("memory", message, index))
+        if self.server is not None and self.process.ended.result() is None:
+            message = f"killed in cell {index + 1}: the fork server was lost"
+            return End(TaskState.KILLED, Reason("server", message, index, traceback=self.server.said() or None))
         return _ends.end_of_kernel(self.process.poll(), index, self._log_tail() or None)
 
     async def _watch_memory(self) -> None:
@@ -337,7 +368,9 @@ class _Execution:
 
     async def _end_process(self) -> None:
         pid = self.process.pid
-        self.peak = max(self.peak, _processes.high_water(pid))
+        # What a forked kernel shares with its server counts in its high water, though it is nobody's own.
+        at_most = _processes.high_water if self.server is None else _processes.private_memory_of
+        self.peak = max(self.peak, at_most(pid))
         grace = _TERMINATE_SECONDS
         if self.is_idle and self.exit is not None:
             self._ask_to_leave()  # so that what the notebook registered with atexit runs

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
+from typing import Any
 
 import psutil
 
@@ -36,6 +39,13 @@ def tree(leader: int) -> list[psutil.Process]:
 def private_memory(leader: int) -> int:
     """Return the bytes that the processes of *leader*'s tree hold for themselves alone; RSS where that is not told."""
     return sum(_private(process) for process in tree(leader))
+
+
+def private_memory_of(pid: int) -> int:
+    """Return the bytes that the process *pid* alone holds for itself; 0 if it has ended."""
+    with suppress(psutil.Error):
+        return _private(psutil.Process(pid))
+    return 0
 
 
 def high_water(pid: int) -> int:
@@ -101,8 +111,27 @@ def _wait(processes: list[psutil.Process], seconds: float) -> None:
         pause = min(pause * 2, 0.05)
 
 
-async def wait_for_exit(process: subprocess.Popen[bytes]) -> None:
+@cache
+def dies_with_its_parent() -> tuple[str, ...]:
+    """
+    Return the program, to put before a command, that has the command killed when the thread that started it ends.
+
+    ipykernel looks for its parent once a second, but not while a C call holds the GIL, and other kernels never do. This is
+    done by a program, since code between fork and exec is not safe in a process with threads. Empty where there is none.
+    """
+    program = shutil.which("setpriv") if sys.platform == "linux" else None
+    if program is None:
+        return ()
+    command = (program, "--pdeathsig", "KILL", "--")
+    tried = subprocess.run([*command, "true"], capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    return command if tried.returncode == 0 else ()  # busybox has a setpriv that cannot
+
+
+async def wait_for_exit(process: Any) -> None:
     """Return as soon as *process* has ended; it is left for its owner to reap."""
+    if (ended := getattr(process, "ended", None)) is not None:  # the fork server tells
+        await asyncio.shield(asyncio.wrap_future(ended))
+        return
     try:
         descriptor = os.pidfd_open(process.pid)
     except (AttributeError, OSError):  # not Linux, or gone already

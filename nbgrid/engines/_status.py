@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from nbgrid.notebook import tags
+from nbgrid.notebook import code_cells, tags
 from nbgrid.typing import Cell, Notebook
 
 SKIPPED = "skip-execution"
@@ -18,6 +18,11 @@ SKIPPED = "skip-execution"
 def now() -> str:
     """Return the time as ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def places(notebook: Notebook) -> list[int]:
+    """Return the indices of the cells that are executed."""
+    return [index for index, cell in code_cells(notebook) if SKIPPED not in tags(cell)]
 
 
 def reset(notebook: Notebook) -> None:
@@ -30,15 +35,15 @@ def reset(notebook: Notebook) -> None:
         }  # fmt: skip
 
 
-def begin(cell: Cell) -> None:
-    """Set *cell* to running."""
-    cell["metadata"]["papermill"] |= {"status": "running", "start_time": now(), "exception": False}
+def begin(cell: Cell, at: str | None = None) -> None:
+    """Set *cell* to running, since now or since *at* that time."""
+    cell["metadata"]["papermill"] |= {"status": "running", "start_time": at or now(), "exception": False}
 
 
-def end(cell: Cell, *, completed: bool) -> float:
-    """Set *cell* to completed or failed, and return the seconds that it took."""
+def end(cell: Cell, *, completed: bool, at: str | None = None) -> float:
+    """Set *cell* to completed or failed, now or *at* that time, and return the seconds that it took."""
     status = cell["metadata"]["papermill"]
-    ended = datetime.now(UTC)
+    ended = datetime.now(UTC) if at is None else datetime.fromisoformat(at)
     seconds = max((ended - datetime.fromisoformat(status["start_time"])).total_seconds(), 0.0)
     status |= {
         "status": "completed" if completed else "failed", "exception": not completed,

@@ -39,6 +39,16 @@ class ExecutionSpec:
     """Bytes that the kernel and its children may hold together; None for no limit."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What the notebooks of a run have in common, so that an engine may do it once."""
+
+    imports: tuple[str, ...] = ()
+    """Import statements that nothing else precedes: what they load may be there already, though not their names."""
+    cells: tuple[int, ...] = ()
+    """The indices of code cells that may be executed once, in their order; their outputs appear in every notebook."""
+
+
 @dataclass(frozen=True, slots=True)
 class CellEvent:
     """Something that happened while a notebook was executed."""
@@ -70,6 +80,10 @@ class Outcome:
     """Versions of the packages that the notebook had loaded when it ended, where the kernel can tell."""
     compiled: tuple[str, ...] = ()
     """The kernels of nbgrid's numba core that ran in the notebook's process."""
+    engine: str = "kernel"
+    """The engine that executed it in the end."""
+    fallback: str | None = None
+    """Why that is not the one that was asked."""
 
 
 class Engine(Protocol):
@@ -86,6 +100,9 @@ class Engine(Protocol):
         Nothing is raised for what the notebook does: an exception, a time-out or a killed kernel is an outcome. When the
         coroutine is cancelled, the kernel is ended and the outcome is `aborted`. No process of the task is left behind.
         """
+
+    def close(self) -> None:
+        """Give back what is kept from one notebook to the next; nothing is being executed any more."""
 
 
 def thread_limits(threads: int, environ: Mapping[str, str]) -> dict[str, str]:

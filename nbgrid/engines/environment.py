@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -28,6 +29,7 @@ _LOOK = (
     "print(json.dumps([n for n in json.loads(sys.argv[2]) if n not in known and PathFinder.find_spec(n) is None]))"
 )
 _LOOK_SECONDS = 30.0
+_IPYKERNEL = {"ipykernel_launcher", "ipykernel"}
 _COMPILE_SECONDS = 120.0
 
 
@@ -39,6 +41,8 @@ class Kernel:
     language: str
     """In lower case."""
     argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables that its specification sets."""
 
 
 def find_kernel(name: str) -> Kernel:
@@ -54,7 +58,7 @@ def find_kernel(name: str) -> Kernel:
             f"the kernel {name!r} is not installed{nearest(name, known)} (there are: {', '.join(known) or 'none'}); "
             "--kernel NAME chooses one"
         ) from None
-    return Kernel(name, str(spec.language).lower(), tuple(spec.argv))
+    return Kernel(name, str(spec.language).lower(), tuple(spec.argv), dict(spec.env or {}))
 
 
 def missing_imports(kernel: Kernel, names: Iterable[str], folder: Path) -> list[str]:
@@ -79,6 +83,33 @@ def missing_imports(kernel: Kernel, names: Iterable[str], folder: Path) -> list[
         return [str(name) for name in json.loads(answer.stdout)]
     except (OSError, subprocess.SubprocessError, ValueError):
         return []
+
+
+def fork_command(kernel: Kernel) -> tuple[list[str], list[str]]:
+    """
+    Return the Python, with its options, that such kernels run in, and the arguments that ipykernel is given.
+
+    Raises `PreflightError` where a kernel cannot be forked from a warm one: that takes Linux (macOS can, but its libraries do
+    not expect it), and an ipykernel of this very Python, whatever it is called.
+    """
+    if not hasattr(os, "fork"):
+        raise PreflightError("this system cannot fork processes")
+    if kernel.language != "python":
+        raise PreflightError(f"the kernel {kernel.name!r} is for {kernel.language}")
+    program, *arguments = kernel.argv or ("",)
+    place = next((i for i, one in enumerate(arguments[:-1]) if one == "-m" and arguments[i + 1] in _IPYKERNEL), None)
+    if place is None:
+        raise PreflightError(f"the kernel {kernel.name!r} does not start ipykernel")
+    own = {"python", "python3", f"python3.{sys.version_info[1]}"}
+    if program not in own and Path(program).absolute() != Path(sys.executable).absolute():
+        raise PreflightError(f"the kernel {kernel.name!r} runs in another Python, {program}")
+    rest = arguments[place + 2 :]
+    if "{connection_file}" in rest and rest[rest.index("{connection_file}") - 1] == "-f":
+        at = rest.index("{connection_file}")
+        rest = rest[: at - 1] + rest[at + 1 :]
+    if any("{" in one for one in rest):
+        raise PreflightError(f"the kernel {kernel.name!r} is started in an unusual way: {' '.join(kernel.argv)}")
+    return [sys.executable, *arguments[:place]], [*rest, "--HistoryManager.hist_file=:memory:"]
 
 
 def compile_kmeans(kernel: Kernel) -> None:

@@ -1,5 +1,5 @@
 """
-nbgrid's kernel engine for papermill: `papermill --engine nbgrid-kernel in.ipynb out.ipynb`.
+nbgrid's engines for papermill: `papermill --engine nbgrid-kernel in.ipynb out.ipynb`, or `nbgrid-fork`.
 
 Unlike papermill's own, what it saves never calls a cell completed that did not complete, and no process is left when it ends.
 Only papermill imports this module.
@@ -8,7 +8,9 @@ Only papermill imports this module.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.engines import Engine, NotebookExecutionManager
 from papermill.log import logger
 
+from nbgrid.engines._fork import ForkEngine
 from nbgrid.engines._kernel import KernelEngine
 from nbgrid.engines.base import CellEvent, ExecutionSpec, Outcome
+from nbgrid.engines.base import Engine as NbgridEngine
 from nbgrid.states import TaskState
 
 
@@ -35,7 +39,9 @@ class _Manager(NotebookExecutionManager):  # type: ignore[misc]  # papermill has
 
 
 class KernelEngineAdapter(Engine):  # type: ignore[misc]  # papermill has no types
-    """The engine, as papermill's entry point `nbgrid-kernel` finds it."""
+    """The engine `kernel`, as papermill's entry point `nbgrid-kernel` finds it."""
+
+    make_engine: Callable[..., NbgridEngine] = KernelEngine
 
     @classmethod
     def execute_notebook(
@@ -85,10 +91,22 @@ class KernelEngineAdapter(Engine):  # type: ignore[misc]  # papermill has no typ
             cell_timeout=execution_timeout or kwargs.get("timeout"),
             startup_timeout=start_timeout or 60.0,
         )
-        outcome = asyncio.run(KernelEngine(report.on_output).execute(nb_man.nb, spec, report.on_event))
+        engine = cls.make_engine(report.on_output)
+        try:
+            outcome = asyncio.run(engine.execute(nb_man.nb, spec, report.on_event))
+        finally:
+            engine.close()
+        if outcome.fallback is not None:
+            logger.warning("its kernel was not forked: %s", outcome.fallback)
         if outcome.state is not TaskState.FINISHED:
             nb_man.nb.metadata.papermill["exception"] = True
             _raise(outcome, nb_man.nb)
+
+
+class ForkEngineAdapter(KernelEngineAdapter):
+    """The engine `fork`, as papermill's entry point `nbgrid-fork` finds it."""
+
+    make_engine = staticmethod(partial(ForkEngine, None))
 
 
 def _raise(outcome: Outcome, nb: Any) -> None:

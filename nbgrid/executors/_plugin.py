@@ -7,6 +7,7 @@ work, and one that has no nbgrid, or another, is left alone instead of failing t
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -58,7 +59,9 @@ class WorkPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
             await worker.set_resources(**{SLOT: worker.state.nthreads, self.name: 1})
 
     async def teardown(self, worker: Any) -> None:
-        """Take no more of the work; what is being performed goes on."""
+        """Take no more of the work; what is being performed goes on, as far as it can."""
+        if self.work is not None:
+            await asyncio.to_thread(self.work.close)
         if self.problem is None and worker.status.name == "running":
             with suppress(Exception):  # a scheduler that is gone need not know
                 await worker.set_resources(**{self.name: 0})

@@ -50,4 +50,6 @@ class SerialExecutor:
 
     def close(self) -> None:
         """Forget the work."""
+        if self._work:
+            self._work.close()
         self._work = None

@@ -36,6 +36,9 @@ class Work(Protocol):
     def stop(self) -> None:
         """End what is being performed in this process, soon; each `perform` still returns its report."""
 
+    def close(self) -> None:
+        """Give back what is kept in this process from one assignment to the next; no more will be performed."""
+
 
 class Executor(Protocol):
     """Performs assignments, several at a time."""

@@ -1,4 +1,4 @@
-"""What any engine must do."""
+"""What any engine must do: how it tells what happens, and how every notebook ends."""
 
 from __future__ import annotations
 
@@ -12,25 +12,14 @@ from typing import Any
 
 import pytest
 
-from nbgrid.engines.base import CellEvent, Engine, ExecutionSpec, Outcome, no_event
+from nbgrid.engines.base import CellEvent, ExecutionSpec, Outcome, no_event
 from nbgrid.states import TaskState
 from nbgrid.testing._fakes import DEADLINE, code_notebook, is_running, printed, statuses, wait_until
-from nbgrid.typing import Notebook
+from nbgrid.testing._notebooks import NotebookTests
 
 
-class EngineTests:
+class EngineTests(NotebookTests):
     """The contract of `Engine`, shown with a Python kernel."""
-
-    kernel = "python3"
-
-    def make_engine(self) -> Engine:
-        """Return an engine."""
-        raise NotImplementedError
-
-    def execute(self, tmp_path: Path, notebook: Notebook, on_event: Any = no_event, **options: Any) -> Outcome:
-        """Return the outcome of *notebook*, executed in *tmp_path*."""
-        spec = ExecutionSpec(kernel=self.kernel, **{"cwd": str(tmp_path), **options})
-        return asyncio.run(asyncio.wait_for(self.make_engine().execute(notebook, spec, on_event), DEADLINE))
 
     def test_outputs_are_filled_in(self, tmp_path: Path) -> None:
         """Each cell has the outputs and the count of this execution, none of an earlier one."""

@@ -90,6 +90,9 @@ class FakeWork:
         """Set the event that functions of this process see."""
         self._event().set()
 
+    def close(self) -> None:
+        """Do nothing: nothing is kept."""
+
     def _event(self) -> threading.Event:
         return self._stopped.setdefault(self.id, threading.Event())
 

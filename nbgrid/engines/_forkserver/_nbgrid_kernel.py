@@ -1,0 +1,186 @@
+"""
+What becomes a kernel: the application with all that does not depend on a task, and what is left to do after the fork.
+"""
+
+from __future__ import annotations
+
+import ast
+import atexit
+import ctypes
+import importlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from nbgrid.engines._forkserver._nbgrid_shared import Shared
+
+_SET_PARENT_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36
+
+
+def _prctl(option: int, value: int) -> None:
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Have what the children of this process leave become its own children."""
+    _prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def warm(wanted: dict[str, Any]) -> Any:
+    """Return the kernel's application with all that does not depend on a task: configuration, shell, loaded modules."""
+    import comm
+    from ipykernel.ipkernel import IPythonKernel
+    from ipykernel.kernelapp import IPKernelApp
+    from IPython.core.application import BaseIPythonApplication
+
+    app: Any = IPKernelApp.instance()
+    base: Any = BaseIPythonApplication
+    base.initialize(app, wanted["arguments"])
+    app.init_pdb()
+    app.init_path()
+    factory = IPythonKernel.shell_class.default_value
+    app.shell = factory.instance(
+        parent=app, profile_dir=app.profile_dir, user_ns=None, compiler_class=IPythonKernel.compiler_class.default_value
+    )
+    # In the order in which a kernel would list them.
+    app.shell.configurables += [comm.get_comm_manager(), app]
+    app.init_gui_pylab()
+    app.init_extensions()
+    app.init_code()
+    return app
+
+
+def preload(statements: list[str]) -> list[str]:
+    """Load what import statements of the notebook's would, and return those that made themselves heard."""
+    loud = []
+    with tempfile.TemporaryFile() as heard:
+        kept = [os.dup(number) for number in (1, 2)]
+        for number in (1, 2):
+            os.dup2(heard.fileno(), number)
+        for statement in statements:
+            before = os.fstat(heard.fileno()).st_size
+            # A missing or broken module is for the notebook's own cell to meet, with its traceback.
+            with suppress(BaseException):
+                _load(statement)
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(Exception):  # a module may have put anything there
+                    stream.flush()
+            if os.fstat(heard.fileno()).st_size != before:
+                loud.append(statement)
+        for copy, number in zip(kept, (1, 2), strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+    return loud
+
+
+def _load(statement: str) -> None:
+    """Load what an import statement would."""
+    (node,) = ast.parse(statement).body
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            importlib.import_module(alias.name)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        __import__(node.module, fromlist=[alias.name for alias in node.names if alias.name != "*"])
+
+
+def become_kernel(app: Any, asked: dict[str, Any], server: int, tells: int, shared: Shared) -> None:
+    """Turn this child of the server into a kernel that has only to be started."""
+    os.setsid()
+    with suppress(AttributeError):
+        threading.main_thread()._set_native_id()  # type: ignore[attr-defined]  # Python keeps the server's
+    _prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != server:
+        raise SystemExit(1)
+    adopt_orphans()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    sys.argv[1:] = ["-f", asked["connection_file"], *sys.argv[1:]]
+    _redirect(asked["log"])
+    os.chdir(asked["cwd"])
+    _set_environment(asked["env"])
+    if (process := sys.modules.get("multiprocessing.process")) is not None:
+        process.ORIGINAL_DIR = asked["cwd"]  # type: ignore[attr-defined]  # where spawned children look for modules
+    _fresh_entropy(shared.seeded)
+    _give_threads()
+    shared.go_on()
+    _open(app, asked["connection"])
+    os.close(tells)
+
+
+def _redirect(path: str) -> None:
+    nothing, log = os.open(os.devnull, os.O_RDONLY), os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.close(nothing)
+    os.close(log)
+
+
+def _set_environment(changed: dict[str, str | None]) -> None:
+    for name, value in changed.items():
+        if value is not None:
+            os.environ[name] = value
+        elif "numba" not in sys.modules:
+            os.environ.pop(name, None)
+
+
+def _open(app: Any, connection: dict[str, Any]) -> None:
+    """Do what is left of `IPKernelApp.initialize`, but for a heartbeat, which nobody listens to."""
+    import zmq
+
+    for name in ("transport", "ip", "shell_port", "iopub_port", "stdin_port", "control_port", "hb_port"):
+        setattr(app, name, connection[name])
+    app.session.key = connection["key"].encode()
+    app.session.signature_scheme = connection["signature_scheme"]
+    app.session.pid = os.getpid()
+    init_iopub = app.init_iopub
+
+    def without_limit(context: Any) -> None:
+        context.setsockopt(zmq.SNDHWM, 0)  # else what a reader is more than a thousand messages behind with is dropped
+        init_iopub(context)
+
+    app.init_iopub = without_limit
+    app.init_sockets()
+    app._ports = {name: getattr(app, f"{name}_port") for name in ("shell", "iopub", "stdin", "hb", "control")}
+    app.init_io()
+    app.init_signal()
+    listed = list(app.shell.configurables)
+    app.init_kernel()
+    app.shell.configurables[:] = listed
+    app.shell.kernel = app.kernel
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _fresh_entropy(seeded: dict[str, Any]) -> None:
+    """Seed the generators that every kernel would continue from the same state, unless a shared cell has seeded them."""
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None and not seeded.get("numpy"):
+        numpy.seed()
+    random = sys.modules.get("random")
+    if random is not None and seeded.get("random") is not None:
+        random.setstate(seeded["random"])  # it seeds itself in a forked process
+
+
+def _give_threads() -> None:
+    """Raise OpenMP's threads, of which the server has one, to the task's share."""
+    threadpoolctl = sys.modules.get("threadpoolctl")
+    if threadpoolctl is not None:
+        with suppress(Exception):  # a library that cannot be asked keeps what it has
+            threadpoolctl.threadpool_limits(int(os.environ["OMP_NUM_THREADS"]), user_api="openmp")
+
+
+def leave(code: int) -> NoReturn:
+    """End this process as the interpreter does, but without clearing its memory, which would copy every shared page."""
+    with suppress(BaseException):
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
+    with suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        with suppress(BaseException):
+            stream.flush()  # type: ignore[union-attr]
+    os._exit(code)
