@@ -103,7 +103,7 @@ class NotebookWork:
 
     def perform(self, assignment: Assignment, worker: str, emit: Callable[[dict[str, Any]], None]) -> Report:
         """Execute the notebook of *assignment* and write it as an attempt, or return its bytes."""
-        notebook = Template.parse(self.template, self.run.template).render({**self.run.parameters, **assignment.point})
+        notebook = self.render(assignment.point)
         started = datetime.now(UTC)
 
         def on_event(event: CellEvent) -> None:
@@ -115,6 +115,10 @@ class NotebookWork:
         attempt = _attempt(assignment, outcome, started, worker)
         self._describe(notebook, assignment, attempt, outcome)
         return replace(self._hand_over(assignment, attempt, notebook_bytes(notebook)), fallback=outcome.fallback)
+
+    def render(self, point: Point) -> Notebook:
+        """Return the notebook for *point*, not executed."""
+        return Template.parse(self.template, self.run.template).render({**self.run.parameters, **point})
 
     def stop(self) -> None:
         """Have this run's notebooks that are being executed in this process aborted."""
@@ -137,17 +141,25 @@ class NotebookWork:
 
     def _working_directory(self, assignment: Assignment, stack: ExitStack) -> str:
         """Return the template's folder, or a fresh one with the included files where that is asked or unavoidable."""
-        template = Path(self.run.template)
-        if self.workdir != "task" and template.is_file():
-            return str(template.parent)
-        if self._shares_the_store():
-            folder = Path(self.run.output_root, self.run.prefix, ".nbgrid/work", f"{self.run.id}-{assignment.index}")
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-        else:
-            folder = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="nbgrid-", ignore_cleanup_errors=True))
-            )
+        if self._in_place or not self._shares_the_store():
+            return self.fresh_directory(stack)
+        folder = Path(self.run.output_root, self.run.prefix, ".nbgrid/work", f"{self.run.id}-{assignment.index}")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return self._filled(folder)
+
+    def fresh_directory(self, stack: ExitStack) -> str:
+        """Return the template's folder, or a fresh one, that goes with *stack*, with the included files."""
+        if self._in_place:
+            return str(Path(self.run.template).parent)
+        folder = tempfile.TemporaryDirectory(prefix="nbgrid-", ignore_cleanup_errors=True)
+        return self._filled(Path(stack.enter_context(folder)))
+
+    @property
+    def _in_place(self) -> bool:
+        return self.workdir != "task" and Path(self.run.template).is_file()
+
+    def _filled(self, folder: Path) -> str:
         for name, content in self.included.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)

@@ -43,6 +43,7 @@ from nbgrid.recorded import (
 )
 from nbgrid.states import Run, RunState, Task, TaskState, run_state
 from nbgrid.stores import LocalStore, PrefixLock
+from nbgrid.verify import chosen, verify
 
 if TYPE_CHECKING:
     from nbgrid.collection import NotebookCollection
@@ -67,6 +68,7 @@ def start(
     timeout: float | None = None,
     retries: int | None = None,
     max_points: int | None = None,
+    verify: int = 0,
     config: Config | None = None,
 ) -> RunHandle:
     """
@@ -76,7 +78,8 @@ def start(
     *workers* one-slot workers (None: as many as there are cores), to the cluster at *scheduler* or of the
     `distributed.Client` *client*, or, with *executor* "serial", run one after another. *engine* "auto" is "fork" where kernels
     can be forked, else "kernel". *timeout* is seconds a cell; *retries* is how many more attempts a task gets that did not
-    finish.
+    finish. *verify* is how many finished tasks are executed again from scratch, at the end; the handle's notes tell how their
+    tagged results compare.
 
     Raises `InputError`, `StoreError` or `DatabaseError` before anything starts and before anything that was there is touched.
     """
@@ -106,6 +109,7 @@ def start(
     handle.notes += [note] if note else []
     if (is_embedded or executor == "serial") and planned.template.mentions("nbgrid.kmeans"):
         compile_kmeans(find_kernel(planned.kernel))  # once, before as many tasks as there are slots would do it at once
+    handle._verify = verify
     handle._start(options.retries if retries is None else retries)
     return handle
 
@@ -138,6 +142,7 @@ class RunHandle:
         """The files that the template's `plots` became, once the run has ended."""
         self.notes: list[str] = []
         """What a person should know that is no failure of a task."""
+        self._work, self._verify = work, 0
         self._tasks = {task.index: task for task in plan.tasks(run.id)}
         self._database = database
         self._store = LocalStore(run.output_root)
@@ -232,6 +237,8 @@ class RunHandle:
             self._database.end_run(self.run)
             self.notes += [f"some kernels were not forked: {reason}" for reason in self._grid.fallbacks]
             self._draw()
+            again = chosen(self.tasks, self._verify)
+            self.notes += [str(one) for one in verify(self._work, again, self.run.output_root)]
         except BaseException as error:  # noqa: BLE001  told to whoever waits
             self._error = error
             self._record_broken_off()

@@ -23,7 +23,7 @@ LAYERS = (
     "states grid template executed shared",
     "stores database executors engines",
     "collection execute",
-    "plan plot report track",
+    "plan plot report track verify",
     "recorded",
     "runs",
     "cli lab",

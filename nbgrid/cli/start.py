@@ -59,6 +59,9 @@ def run(
     ] = "auto",
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds that one cell may take.")] = None,
     retries: Annotated[int | None, typer.Option(min=0, help="More attempts for a task that did not finish.")] = None,
+    verify: Annotated[
+        int, typer.Option(min=0, help="Execute so many tasks again from scratch, and compare their results.")
+    ] = 0,
     max_points: MaxPointsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and start nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run and its tasks as JSON.")] = False,
@@ -77,7 +80,7 @@ def run(
     load_quickly()
     handle = runs.start(
         notebook, **common, workers=workers, scheduler=scheduler, executor=executor, engine=engine, timeout=timeout,
-        retries=retries,
+        retries=retries, verify=verify,
     )  # fmt: skip
     raise typer.Exit(follow(handle, as_json=as_json))
 
