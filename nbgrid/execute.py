@@ -120,6 +120,16 @@ class NotebookWork:
         """Return the notebook for *point*, not executed."""
         return Template.parse(self.template, self.run.template).render({**self.run.parameters, **point})
 
+    def warm(self, point: Point) -> None:
+        """
+        Begin, in this process, what takes long before the first task, of which *point* is one.
+
+        Not where cells are shared: they are executed once the run has begun, and not before.
+        """
+        notebook = self.render(point)
+        if self._in_place and not self.shared(notebook).cells:
+            _Executions.engine(self, notebook).warm(notebook, self.spec(str(Path(self.run.template).parent)))
+
     def stop(self) -> None:
         """Have this run's notebooks that are being executed in this process aborted."""
         _Executions.stop(self.id)
@@ -218,12 +228,19 @@ class _Executions:
         return asyncio.run(cls._execute(work, notebook, cwd, on_event))
 
     @classmethod
-    async def _execute(
-        cls, work: NotebookWork, notebook: Notebook, cwd: str, on_event: Callable[[CellEvent], None]
-    ) -> Outcome:
+    def engine(cls, work: NotebookWork, notebook: Notebook) -> Engine:
+        """Return the engine that executes the notebooks of *work* here; *notebook* is one of them."""
         with cls._lock:
             if (engine := cls._engines.get(work.id)) is None:
                 engine = cls._engines[work.id] = make_engine(work.engine, work.shared(notebook))
+            return engine
+
+    @classmethod
+    async def _execute(
+        cls, work: NotebookWork, notebook: Notebook, cwd: str, on_event: Callable[[CellEvent], None]
+    ) -> Outcome:
+        engine = cls.engine(work, notebook)
+        with cls._lock:
             task = asyncio.create_task(_engine_execute(engine, work, notebook, cwd, on_event))
             entry = (asyncio.get_running_loop(), task)
             if work.id in cls._stopped:

@@ -105,7 +105,13 @@ def start(
     )  # fmt: skip
     work = _work(run, planned, chosen, threads if is_embedded or executor == "serial" else options.resources.cpus,
                  options.timeout if timeout is None else timeout, settings)  # fmt: skip
-    handle = RunHandle(run, planned, work, sent_to, open_database(settings))
+    if is_embedded or executor == "serial":
+        work.warm(next(planned.points(), {}))  # while the cluster starts
+    try:
+        handle = RunHandle(run, planned, work, sent_to, open_database(settings))
+    except BaseException:
+        work.close()
+        raise
     handle.notes += [note] if note else []
     if (is_embedded or executor == "serial") and planned.template.mentions("nbgrid.kmeans"):
         compile_kmeans(find_kernel(planned.kernel))  # once, before as many tasks as there are slots would do it at once
@@ -221,6 +227,7 @@ class RunHandle:
         except BaseException:
             self._record_broken_off()
             self._close()
+            self._work.close()
             raise
         self._thread = threading.Thread(target=self._drive, args=(retries,), name=f"nbgrid-{self.id}", daemon=True)
         self._thread.start()

@@ -8,6 +8,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -63,6 +64,11 @@ class ForkEngine:
             aborted = End(TaskState.ABORTED, Reason("request", "aborted before it began"))
             return _ended_before(notebook, aborted, self.name)
         return replace(outcome, engine=self.name)
+
+    def warm(self, notebook: Notebook, spec: ExecutionSpec) -> None:
+        """Start the server, and do not wait for it; whatever hinders it is told when *notebook* is executed."""
+        with suppress(ForkRefusedError):
+            self._started(notebook, spec)
 
     def close(self) -> None:
         """End the server."""

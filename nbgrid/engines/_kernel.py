@@ -57,6 +57,9 @@ class KernelEngine:
         """Execute *notebook* as `Engine.execute` says."""
         return await execute_in(notebook, spec, on_event, self._on_output, None)
 
+    def warm(self, notebook: Notebook, spec: ExecutionSpec) -> None:
+        """Do nothing: each kernel is started for its notebook."""
+
     def close(self) -> None:
         """Do nothing: nothing is kept."""
 

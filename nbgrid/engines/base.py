@@ -101,6 +101,9 @@ class Engine(Protocol):
         coroutine is cancelled, the kernel is ended and the outcome is `aborted`. No process of the task is left behind.
         """
 
+    def warm(self, notebook: Notebook, spec: ExecutionSpec) -> None:
+        """Begin, without waiting, what takes long before the first notebook: *notebook* is one of those to come."""
+
     def close(self) -> None:
         """Give back what is kept from one notebook to the next; nothing is being executed any more."""
 

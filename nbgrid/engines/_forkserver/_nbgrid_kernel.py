@@ -35,6 +35,7 @@ def adopt_orphans() -> None:
 def warm(wanted: dict[str, Any]) -> Any:
     """Return the kernel's application with all that does not depend on a task: configuration, shell, loaded modules."""
     import comm
+    import ipykernel.debugger  # noqa: F401  each kernel would load it: 60 ms
     from ipykernel.ipkernel import IPythonKernel
     from ipykernel.kernelapp import IPKernelApp
     from IPython.core.application import BaseIPythonApplication
