@@ -26,6 +26,9 @@ MAX_BYTES = 256 * 2**20
 
 _MARKER = re.compile(r"#\s*PARAMETERS?\s*(#.*)?$", re.IGNORECASE)
 
+SKIPPED = "skip-execution"
+"""The tag of cells that are not executed."""
+
 
 def read_notebook(path: str | Path) -> Notebook:
     """

@@ -18,7 +18,7 @@ from nbgrid.errors import GridError, InputError, PreflightError, TemplateError
 from nbgrid.grid import Grid
 from nbgrid.options import Resources, check_prefix
 from nbgrid.parameters import check_name, check_value
-from nbgrid.shared import shared_cells
+from nbgrid.shared import Share, Sharing, sharing
 from nbgrid.states import Task, output_name
 from nbgrid.template import Template
 from nbgrid.typing import JSONValue, Point
@@ -40,8 +40,8 @@ class Plan:
     output_root: Path
     kernel: str
     included: Mapping[str, bytes]
-    shared: tuple[int, ...]
-    """The indices of the executed notebooks' cells that are executed once for all tasks, where kernels are forked."""
+    sharing: Sharing
+    """Which of the executed notebooks' cells are executed once for all tasks, where kernels are forked."""
     problems: tuple[str, ...]
     """What would keep the tasks from running on this machine, a line each."""
 
@@ -79,13 +79,15 @@ def make_plan(
     prefix: str | None = None,
     output_root: str | Path | None = None,
     kernel: str | None = None,
+    share: Share = "tagged",
     max_points: int = MAX_POINTS,
 ) -> Plan:
     """
     Return the plan for *template* over *grid* (None: the grid cell's) with fixed *parameters*.
 
-    *output_root* None is the working directory. Raises `InputError` for whatever is wrong with the template, the grid or a
-    parameter. A kernel or a package that is not there becomes one of the plan's `problems`.
+    *output_root* None is the working directory; *share* "auto" has cells executed once wherever the data flow allows it. Raises
+    `InputError` for whatever is wrong with the template, the grid or a parameter. A kernel or a package that is not there becomes
+    one of the plan's `problems`.
     """
     read = template if isinstance(template, Template) else Template.read(template)
     fixed = {check_name(name): check_value(value, f"parameter {name}") for name, value in (parameters or {}).items()}
@@ -100,7 +102,7 @@ def make_plan(
     plan = Plan(
         template=read, grid=expanded, parameters=fixed, prefix=_prefix(read, prefix),
         output_root=Path(output_root or ".").absolute(), kernel=chosen, included=read.included(),
-        shared=_shared(read, expanded, fixed),
+        sharing=_sharing(read, expanded, fixed, share),
         problems=tuple(_problems(read, chosen)),
     )  # fmt: skip
     _refuse_to_overwrite(plan)
@@ -161,9 +163,9 @@ def _prefix(template: Template, prefix: str | None) -> str:
         raise InputError(f"--prefix {prefix}: {error}") from None
 
 
-def _shared(template: Template, grid: Grid | None, fixed: Mapping[str, JSONValue]) -> tuple[int, ...]:
+def _sharing(template: Template, grid: Grid | None, fixed: Mapping[str, JSONValue], share: Share) -> Sharing:
     point = {**fixed, **(next(iter(grid), {}) if grid else {})}
-    return shared_cells(template.render(point), str(template.path), point)
+    return sharing(template.render(point), str(template.path), point, share)
 
 
 def _problems(template: Template, kernel: str) -> Iterator[str]:

@@ -26,7 +26,7 @@ from nbgrid.engines import EngineName, choose_engine
 from nbgrid.engines.base import thread_limits
 from nbgrid.engines.environment import compile_kmeans, find_kernel
 from nbgrid.errors import NbgridError, PreflightError
-from nbgrid.execute import GridExecutor, NotebookWork, new_nonce, now
+from nbgrid.execute import GridExecutor, new_nonce, now
 from nbgrid.executors import Executor, ExecutorName, make_executor
 from nbgrid.parameters import encode
 from nbgrid.plan import Plan, make_plan, slots_and_threads
@@ -41,9 +41,11 @@ from nbgrid.recorded import (
     open_database,
     replaced_folder,
 )
+from nbgrid.shared import Share
 from nbgrid.states import Run, RunState, Task, TaskState, run_state
 from nbgrid.stores import LocalStore, PrefixLock
 from nbgrid.verify import chosen, verify
+from nbgrid.work import NotebookWork
 
 if TYPE_CHECKING:
     from nbgrid.collection import NotebookCollection
@@ -61,6 +63,7 @@ def start(
     output_root: str | Path | None = None,
     kernel: str | None = None,
     engine: EngineName | Literal["auto"] = "auto",
+    share: Share = "tagged",
     executor: ExecutorName = "dask",
     scheduler: str | None = None,
     client: Any = None,
@@ -77,16 +80,17 @@ def start(
     *grid* replaces the grid cell's; *parameters* are the same for every task. Tasks go to an embedded Dask cluster of
     *workers* one-slot workers (None: as many as there are cores), to the cluster at *scheduler* or of the
     `distributed.Client` *client*, or, with *executor* "serial", run one after another. *engine* "auto" is "fork" where kernels
-    can be forked, else "kernel". *timeout* is seconds a cell; *retries* is how many more attempts a task gets that did not
-    finish. *verify* is how many finished tasks are executed again from scratch, at the end; the handle's notes tell how their
-    tagged results compare.
+    can be forked, else "kernel"; where they are, *share* "auto" has cells executed once that provably give the same in every
+    task, as if they were tagged `shared`. *timeout* is seconds a cell; *retries* is how many more attempts a task gets that did
+    not finish. *verify* is how many finished tasks are executed again from scratch, at the end; the handle's notes tell how
+    their tagged results compare.
 
     Raises `InputError`, `StoreError` or `DatabaseError` before anything starts and before anything that was there is touched.
     """
     settings = config or Config.read()
     planned = plan(
         template, grid=grid, parameters=parameters, prefix=prefix, output_root=output_root, kernel=kernel,
-        max_points=max_points, config=settings,
+        share=share, max_points=max_points, config=settings,
     )  # fmt: skip
     if planned.problems:
         raise PreflightError("\n".join(planned.problems))
@@ -104,7 +108,7 @@ def start(
         engine=chosen, started=now(), executor=sent_to.description, pid=os.getpid(), host=socket.gethostname(),
     )  # fmt: skip
     work = _work(run, planned, chosen, threads if is_embedded or executor == "serial" else options.resources.cpus,
-                 options.timeout if timeout is None else timeout, settings)  # fmt: skip
+                 options.timeout if timeout is None else timeout, share, settings)  # fmt: skip
     if is_embedded or executor == "serial":
         work.warm(next(planned.points(), {}))  # while the cluster starts
     try:
@@ -128,6 +132,7 @@ def plan(
     prefix: str | None = None,
     output_root: str | Path | None = None,
     kernel: str | None = None,
+    share: Share = "tagged",
     max_points: int | None = None,
     config: Config | None = None,
 ) -> Plan:
@@ -135,7 +140,7 @@ def plan(
     settings = config or Config.read()
     return make_plan(
         template, grid=grid, parameters=parameters, prefix=prefix, output_root=output_root, kernel=kernel,
-        max_points=max_points or settings.max_points,
+        share=share, max_points=max_points or settings.max_points,
     )  # fmt: skip
 
 
@@ -242,7 +247,7 @@ class RunHandle:
                     self._ended.put(task)
             self.run = replace(self.run, state=self.state, ended=now())
             self._database.end_run(self.run)
-            self.notes += [f"some kernels were not forked: {reason}" for reason in self._grid.fallbacks]
+            self.notes += self._grid.notes
             self._draw()
             again = chosen(self.tasks, self._verify)
             self.notes += [str(one) for one in verify(self._work, again, self.run.output_root)]
@@ -346,13 +351,13 @@ def _leave_all() -> None:
 
 
 def _work(
-    run: Run, planned: Plan, engine: EngineName, threads: int, timeout: float | None, settings: Config
+    run: Run, planned: Plan, engine: EngineName, threads: int, timeout: float | None, share: Share, settings: Config
 ) -> NotebookWork:
     from nbgrid import __version__
 
     return NotebookWork(
         run=run, template=planned.template.content, engine=engine,
-        imports=tuple(planned.template.leading_imports()), env=thread_limits(threads, os.environ),
+        imports=tuple(planned.template.leading_imports()), share=share, env=thread_limits(threads, os.environ),
         cell_timeout=timeout, startup_timeout=settings.startup_timeout,
         memory=planned.template.options.resources.memory, workdir=planned.template.options.workdir,
         included=planned.included, nonce=new_nonce(), version=__version__,

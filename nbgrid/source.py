@@ -24,6 +24,7 @@ _MAGIC_VALUE = re.compile(r"^(\s*[\w., ]+=\s*)([%!].*)$", re.DOTALL)
 _RUNS_PYTHON_HERE = re.compile(r"%%(time|capture|prun)\b")
 """The cell magics that run the rest of the cell as Python, in the notebook's own namespace."""
 _HARMLESS_MAGIC = re.compile(r"\s*%(matplotlib\s+inline|config\s+InlineBackend\.|load_ext\s+autoreload\b|autoreload\b)")
+_END = re.compile(r"\r\n|\r|\n")
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _LONGEST_DEFAULT = 60
 _FILTERS = threading.Lock()
@@ -126,7 +127,7 @@ def names(source: str) -> set[str]:
         table = symtable.symtable(text, "cell", "exec")
     except (SyntaxError, ValueError, RecursionError):
         return _words(source)
-    lines = zip(source.splitlines(), text.splitlines(), strict=True)
+    lines = zip(re.split(_END, source), re.split(_END, text), strict=True)
     return {_nfkc(name) for name in _globals(table)}.union(*(_words(line) for line, plain in lines if line != plain))
 
 
@@ -140,6 +141,14 @@ def _globals(table: symtable.SymbolTable) -> Iterator[str]:
 
 def _words(text: str) -> set[str]:
     return set(re.findall(r"[^\W\d]\w*", text))
+
+
+def magics(source: str) -> list[str]:
+    """Return the lines of a cell on which magics stand that do more than set up the notebook's display or reloading."""
+    lines, plain = re.split(_END, source), re.split(_END, masked(source))
+    if source.lstrip().startswith("%%"):  # also one whose rest is no Python
+        return [source.lstrip().splitlines()[0]]
+    return [line for line, left in zip(lines, plain, strict=True) if line != left and not _HARMLESS_MAGIC.match(line)]
 
 
 def leading_imports(source: str) -> tuple[list[str], bool]:

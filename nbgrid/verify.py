@@ -15,10 +15,10 @@ from typing import Any
 
 from nbgrid.engines import make_engine
 from nbgrid.engines.base import no_event
-from nbgrid.execute import NotebookWork
 from nbgrid.executed import ExecutedNotebook, read_executed
 from nbgrid.notebook import notebook_bytes
 from nbgrid.states import Task, TaskState
+from nbgrid.work import NotebookWork
 
 
 @dataclass(frozen=True, slots=True)

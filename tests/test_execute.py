@@ -13,11 +13,12 @@ import pytest
 from making import code, raw, strict_json, write_notebook
 
 from nbgrid.errors import StoreError
-from nbgrid.execute import GridExecutor, NotebookWork, Report, attempt_name, new_nonce, nonce_name
+from nbgrid.execute import GridExecutor, new_nonce
 from nbgrid.executors import SerialExecutor, WorkerLostError
 from nbgrid.plan import make_plan
 from nbgrid.states import Attempt, Reason, Run, Task, TaskState
 from nbgrid.stores import LocalStore, MemoryStore
+from nbgrid.work import NotebookWork, Report, attempt_name, nonce_name
 
 RUN = Run(
     id="r", template="/t.ipynb", output_root="/nowhere", prefix="p", parameters={}, kernel="python3", language="python",

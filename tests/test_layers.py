@@ -19,10 +19,11 @@ PACKAGE = ROOT / "nbgrid"
 LAYERS = (
     "errors typing",
     "strictyaml knee notebook config source outputs elbow",
-    "parameters options",
+    "parameters options dataflow",
     "states grid template executed shared",
     "stores database executors engines",
-    "collection execute",
+    "collection work",
+    "execute",
     "plan plot report track verify",
     "recorded",
     "runs",

@@ -90,7 +90,7 @@ def test_the_plan_refuses_it_before_anything_starts(place: Path) -> None:
     with pytest.raises(TemplateError, match="cell 3 is executed once for all tasks, but has to do with a,"):
         make_plan("bad.ipynb")
     simple("good.ipynb", "grid:\n  a: [1, 2]\n", code("b = 1", "shared"))
-    assert make_plan("good.ipynb").shared == (2,)
+    assert make_plan("good.ipynb").sharing.cells == (2,)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,10 @@ FileOption = Annotated[
 ]
 PrefixOption = Annotated[str | None, typer.Option(help="The folder of the results, below the working directory.")]
 KernelOption = Annotated[str | None, typer.Option("-k", "--kernel", help="The kernel, in place of the notebook's.")]
+ShareOption = Annotated[
+    Literal["tagged", "auto"],
+    typer.Option(help="Cells executed once for all tasks: those tagged shared, or all that provably can be."),
+]
 MaxPointsOption = Annotated[int | None, typer.Option(min=1, help="Refuse a grid of more points (default 10 000).")]
 
 
@@ -57,6 +61,7 @@ def run(
     engine: Annotated[
         Literal["auto", "fork", "kernel"], typer.Option(help="How one notebook is executed: auto forks where it can.")
     ] = "auto",
+    share: ShareOption = "tagged",
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds that one cell may take.")] = None,
     retries: Annotated[int | None, typer.Option(min=0, help="More attempts for a task that did not finish.")] = None,
     verify: Annotated[
@@ -69,7 +74,7 @@ def run(
     """Run a notebook once for every point of its grid."""
     common: dict[str, Any] = {
         "grid": _grid(grid), "parameters": _parameters(parameters, parameters_raw, parameters_file), "prefix": prefix,
-        "kernel": kernel, "max_points": max_points,
+        "kernel": kernel, "share": share, "max_points": max_points,
     }  # fmt: skip
     if dry_run:
         return _show_plan(notebook, common, as_json=as_json)
@@ -93,13 +98,14 @@ def plan(
     parameters_file: FileOption = None,
     prefix: PrefixOption = None,
     kernel: KernelOption = None,
+    share: ShareOption = "tagged",
     max_points: MaxPointsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Show what `run` would do: count, names, first and last points. Nothing runs."""
     common: dict[str, Any] = {
         "grid": _grid(grid), "parameters": _parameters(parameters, parameters_raw, parameters_file), "prefix": prefix,
-        "kernel": kernel, "max_points": max_points,
+        "kernel": kernel, "share": share, "max_points": max_points,
     }  # fmt: skip
     _show_plan(notebook, common, as_json=as_json)
 
@@ -182,7 +188,9 @@ def _show_plan(notebook: Path, common: dict[str, Any], *, as_json: bool) -> None
             "template": str(planned.template.path), "prefix": planned.prefix, "output_root": str(planned.output_root),
             "kernel": planned.kernel, "tasks": planned.count, "parameters": encode(dict(planned.parameters)),
             "result_tags": planned.template.result_tags,
-            "shared": [index + 1 for index in planned.shared], "problems": list(planned.problems),
+            "shared": [index + 1 for index in planned.sharing.cells],
+            "not_shared": {index + 1: why for index, why in planned.sharing.reasons.items()},
+            "problems": list(planned.problems),
             "first": [_planned(task) for task in first], "last": [_planned(task) for task in last],
         })  # fmt: skip
     else:
@@ -205,9 +213,11 @@ def _say_plan(planned: Plan, first: list[Task], last: list[Task]) -> None:
     for name, value in planned.parameters.items():
         say(f"  {name} = {shown(value)}  ({type(value).__name__}, fixed)")
     say(f"  kernel {planned.kernel}; results in {planned.output_root / planned.prefix / 'output'}")
-    if planned.shared:
-        numbers = ", ".join(str(index + 1) for index in planned.shared)
-        say(f"  executed once for all tasks, where kernels are forked: cell{'s'[: len(planned.shared) > 1]} {numbers}")
+    if shared := planned.sharing.cells:
+        numbers = ", ".join(str(index + 1) for index in shared)
+        say(f"  executed once for all tasks, where kernels are forked: cell{'s'[: len(shared) > 1]} {numbers}")
+    for index, why in planned.sharing.reasons.items():
+        say(f"  executed in every task: cell {index + 1}, since it {why}")
     say(f"  result tags: {', '.join(planned.template.result_tags) or 'none, so there will be nothing to compare'}\n")
     rows = [(task.name, _point(task), Path(task.output).name) for task in first]
     left_out = planned.count - len(first) - len(last)

@@ -14,7 +14,7 @@ from typing import Any
 
 from nbgrid.engines import _ends, _status
 from nbgrid.engines._ends import End
-from nbgrid.engines._forked import ForkRefusedError, ForkServer, LoudImportsError
+from nbgrid.engines._forked import ForkRefusedError, ForkServer, LoudImportsError, UnsharedError
 from nbgrid.engines._kernel import KernelEngine, execute_in
 from nbgrid.engines.base import ExecutionSpec, OnEvent, Outcome, Shared
 from nbgrid.engines.environment import find_kernel, fork_command
@@ -43,6 +43,7 @@ class ForkEngine:
         self._server: ForkServer | None = None
         self._lost = 0
         self._refused: str | None = None
+        self._unshared: str | None = None
         self._kernel: str | None = None
 
     @property
@@ -63,12 +64,12 @@ class ForkEngine:
         except asyncio.CancelledError:
             aborted = End(TaskState.ABORTED, Reason("request", "aborted before it began"))
             return _ended_before(notebook, aborted, self.name)
-        return replace(outcome, engine=self.name)
+        return replace(outcome, engine=self.name, unshared=self._unshared)
 
     def warm(self, notebook: Notebook, spec: ExecutionSpec) -> None:
         """Start the server, and do not wait for it; whatever hinders it is told when *notebook* is executed."""
         with suppress(ForkRefusedError):
-            self._started(notebook, spec)
+            self._started(spec)
 
     def close(self) -> None:
         """End the server."""
@@ -79,7 +80,8 @@ class ForkEngine:
 
     async def _ready(self, notebook: Notebook, spec: ExecutionSpec) -> ForkServer:
         """Return a server that is ready; raise `ForkRefusedError` where there can be none, and `End` after a time-out."""
-        server = await asyncio.to_thread(self._started, notebook, spec)
+        server = await asyncio.to_thread(self._started, spec)
+        server.run(self._cells(notebook))
         ready = asyncio.wrap_future(server.ready)
         ready.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
         while not ready.done():
@@ -91,19 +93,29 @@ class ForkEngine:
         try:
             ready.result()
         except LoudImportsError as error:
-            with self._lock:
-                quiet = tuple(one for one in self._shared.imports if one not in error.args[0])
-                self._shared = replace(self._shared, imports=quiet)
-                if self._server is server:
-                    self._server = None
-            server.close()
+            self._drop(server, imports=tuple(one for one in self._shared.imports if one not in error.args[0]))
+            return await self._ready(notebook, spec)
+        except UnsharedError as error:
+            # What stands below it might have to do with it: that was found on the assumption that it is shared.
+            number, why = error.args
+            first = _status.places(notebook)[number - 1]
+            fewer = tuple(one for one in self._shared.cells if one < first or one not in self._shared.found)
+            self._unshared = f"cell {first + 1} was not shared, nor what could be below it: {why}"
+            self._drop(server, cells=fewer)
             return await self._ready(notebook, spec)
         except ForkRefusedError as error:
             self._refused = str(error)
             raise
         return server
 
-    def _started(self, notebook: Notebook, spec: ExecutionSpec) -> ForkServer:
+    def _drop(self, server: ForkServer, **changes: Any) -> None:
+        """End *server*, and have the next one share what *changes* say."""
+        with self._lock:
+            if self._server is server:
+                self._server, self._shared = None, replace(self._shared, **changes)
+        server.close()
+
+    def _started(self, spec: ExecutionSpec) -> ForkServer:
         with self._lock:
             if self._server is not None and not self._server.is_alive:
                 self._lost += 1
@@ -117,17 +129,17 @@ class ForkEngine:
                 raise ForkRefusedError(f"the fork server is one of {self._kernel!r}, not of {spec.kernel!r}")
             self._kernel = spec.kernel
             if self._server is None:
-                self._server = self._start(notebook, spec)
+                self._server = self._start(spec)
             return self._server
 
-    def _start(self, notebook: Notebook, spec: ExecutionSpec) -> ForkServer:
+    def _start(self, spec: ExecutionSpec) -> ForkServer:
         try:
             kernel = find_kernel(spec.kernel)
             command, arguments = fork_command(kernel)
         except PreflightError as error:
             raise ForkRefusedError(str(error)) from None
         env = {**os.environ, **kernel.env, **spec.env}
-        wanted = {"arguments": arguments, "imports": list(self._shared.imports), "cells": self._cells(notebook)}
+        wanted = {"arguments": arguments, "imports": list(self._shared.imports)}
         try:
             return ForkServer(command, env, spec.cwd, wanted)
         except OSError as error:
@@ -136,7 +148,13 @@ class ForkEngine:
     def _cells(self, notebook: Notebook) -> list[dict[str, Any]]:
         """Return what the server is told of the shared cells."""
         return [
-            {"number": number, "source": cell["source"], "may_raise": "raises-exception" in tags(cell)}
+            {
+                "number": number,
+                "source": cell["source"],
+                "may_raise": "raises-exception" in tags(cell),
+                "found": index in self._shared.found,
+                "apart": index in self._shared.apart,
+            }
             for number, index in enumerate(_status.places(notebook), 1)
             for cell in [notebook["cells"][index]]
             if index in self._shared.cells

@@ -39,6 +39,10 @@ class LoudImportsError(ForkRefusedError):
     """Imports that were to be made early have printed something; the argument is their statements."""
 
 
+class UnsharedError(ForkRefusedError):
+    """A cell that nobody asked to share should not be; the arguments are its number and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class ForkRequest:
     """What one kernel is given that its siblings are not."""
@@ -126,6 +130,7 @@ class ForkServer:
         self._number = 0
         self.ready: Future[list[SharedCell]] = Future()
         """What became of the shared cells, when it can fork; `ForkRefusedError` if it never will."""
+        self._is_running = False
         self.began: int | None = None
         """The number of the shared cell that is being executed."""
         self._lock = threading.Lock()
@@ -148,6 +153,14 @@ class ForkServer:
         self._tell({"load": dict(wanted)})
         self._reader = threading.Thread(target=self._read, name="nbgrid-fork-server", daemon=True)
         self._reader.start()
+
+    def run(self, cells: list[dict[str, Any]]) -> None:
+        """Have it execute the shared *cells*; it is ready after that, and only the first call does anything."""
+        with self._lock:
+            is_first, self._is_running = not self._is_running, True
+        if is_first:
+            with suppress(OSError):  # its end is told otherwise
+                self._tell({"run": cells})
 
     @property
     def is_alive(self) -> bool:
@@ -210,6 +223,8 @@ class ForkServer:
             self.ready.set_result([SharedCell(**cell) for cell in message["ready"]])
         elif "loud" in message:
             self.ready.set_exception(LoudImportsError(message["loud"]))
+        elif "unshared" in message:
+            self.ready.set_exception(UnsharedError(message["unshared"], message["why"]))
         elif "began" in message:
             self.began = message["began"]
         elif "exited" in message:

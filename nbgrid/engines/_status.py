@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from nbgrid.notebook import code_cells, tags
+from nbgrid.notebook import SKIPPED, code_cells, tags
 from nbgrid.typing import Cell, Notebook
-
-SKIPPED = "skip-execution"
-"""The tag of cells that are not executed."""
 
 
 def now() -> str:

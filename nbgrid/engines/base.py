@@ -47,6 +47,10 @@ class Shared:
     """Import statements that nothing else precedes: what they load may be there already, though not their names."""
     cells: tuple[int, ...] = ()
     """The indices of code cells that may be executed once, in their order; their outputs appear in every notebook."""
+    found: tuple[int, ...] = ()
+    """Those of them that nobody asked for: each is executed in every task if executing it shows that it should be."""
+    apart: tuple[int, ...] = ()
+    """Those of *found* below a cell that is executed in every task, so that what both draw at random would be out of order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ class Outcome:
     """The engine that executed it in the end."""
     fallback: str | None = None
     """Why that is not the one that was asked."""
+    unshared: str | None = None
+    """Why cells were executed after all that could have been executed once for all notebooks."""
 
 
 class Engine(Protocol):

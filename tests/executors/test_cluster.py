@@ -307,7 +307,7 @@ def test_a_worker_that_cannot_reach_the_store_sends_the_notebook(cluster, execut
     The bytes come back in the report, as long as the worker does not find the driver's nonce below the output root.
     """
     from nbgrid import states
-    from nbgrid.execute import Assignment, NotebookWork, nonce_name
+    from nbgrid.work import Assignment, NotebookWork, nonce_name
 
     (tmp_path / "t.ipynb").write_text(json.dumps(code_notebook("# PARAMETERS\nk = 1", "print(k + 1)")))
     run = states.Run(

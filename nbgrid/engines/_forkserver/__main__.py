@@ -5,10 +5,12 @@ It is run by its path, with the interpreter of the kernel, and imports nothing o
 the notebook's. One thread, no event loop, no socket of zmq's before the fork: each would be shared by all kernels. Whoever
 started it talks to it in lines of JSON over a socket, and its end is the server's.
 
-    →  {"load": {"arguments", "imports", "cells": [{"number", "source", "may_raise"}]}}
+    →  {"load": {"arguments", "imports"}}
+    →  {"run": [{"number", "source", "may_raise", "found", "apart"}]}    the shared cells; it loads while this is decided
     ←  {"began": 1}                                  the number of each shared cell, as it begins
     ←  {"ready": [{"number", "messages", "started", "ended", "error"}]}  or  {"refused": why}    once, when everything is loaded
     ←  {"loud": [statement]}                         instead, when imports printed something; then the server ends
+    ←  {"unshared": number, "why": why}              instead, when that cell turned out to be none to share; then, too
     →  {"id": 1, "fork": {"connection", "connection_file", "env", "cwd", "log"}}
     ←  {"id": 1, "pid": 4711}  or  {"id": 1, "refused": why}
     ←  {"exited": 4711, "status": 0}                 as `subprocess.Popen.returncode` has it; its whole tree is gone then
@@ -59,7 +61,11 @@ def main() -> Callable[[], NoReturn] | None:
         channel.sendall(json.dumps({"loud": loud}).encode() + b"\n")
         return None
     shared = shared_cells.Shared(app, channel)
-    done = shared.run(wanted["cells"])
+    try:
+        done = shared.run(json.loads(lines.next())["run"], unsafe)
+    except shared_cells.UnsharedError as error:
+        channel.sendall(json.dumps({"unshared": error.number, "why": error.why}).encode() + b"\n")
+        return None
     server = _Server(channel, lines, app, shared)
     forked = server.serve(done)
     return None if forked is None else partial(server.be_kernel, forked)
@@ -94,7 +100,7 @@ class _Lines:
         return whole
 
 
-def _unsafe() -> str | None:
+def unsafe() -> str | None:
     """Return why this process must not be forked now, if so."""
     others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     if others:
@@ -137,7 +143,7 @@ class _Server:
         In a process that was forked it returns what that is to be: the loop's frames would be missing from the stack that a
         notebook may use.
         """
-        refused = _unsafe()
+        refused = unsafe()
         self.own.update(_children())
         gc.collect()
         gc.freeze()  # else the first collection in each kernel would copy every page that holds an object
@@ -168,7 +174,7 @@ class _Server:
             self.channel.sendall(json.dumps(message).encode() + b"\n")
 
     def answer(self, message: dict[str, Any]) -> _Forked | None:
-        number, why = message["id"], _unsafe()
+        number, why = message["id"], unsafe()
         told, tells = os.pipe()
         try:
             server, pid = os.getpid(), os.fork() if why is None else -1

@@ -33,17 +33,24 @@ class Shared:
         self.seeded: dict[str, Any] = {}
         """The generators that a cell has seeded, and what else would be lost in the fork, to put back after it."""
 
-    def run(self, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Execute *cells* and return what became of each, up to the first that failed."""
+    def run(self, cells: list[dict[str, Any]], unsafe: Callable[[], str | None]) -> list[dict[str, Any]]:
+        """
+        Execute *cells* and return what became of each, up to the first that failed.
+
+        Raises `UnsharedError` for one that nobody asked to share, and that should not be; *unsafe* tells what hinders forks.
+        """
         done: list[dict[str, Any]] = []
         if not cells:
             return done
-        if any("numpy" in cell["source"] for cell in cells):
+        if any("numpy" in cell["source"] or cell["found"] for cell in cells):
             with suppress(ImportError):  # there before a cell seeds it, so that this is noticed
                 import numpy.random  # noqa: F401  # type: ignore[import-not-found,unused-ignore]
         with self._noted(), _noticed_seeds() as seeded:
             for cell in cells:
+                watch = _Watch(seeded) if cell["found"] else None
                 done.append(self._one(cell))
+                if watch is not None and (why := watch.why(cell, done[-1]) or unsafe()) is not None:
+                    raise UnsharedError(cell["number"], why)
                 if done[-1]["error"] is not None and not cell["may_raise"]:
                     break
         _forget_event_loops()
@@ -194,6 +201,69 @@ def _noticing(seed: Callable[..., Any], seeded: set[str], name: str) -> Callable
         return seed(*arguments, **options)
 
     return noticed
+
+
+class UnsharedError(Exception):
+    """A cell is to be executed in every task after all."""
+
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(number, why)
+        self.number, self.why = number, why
+
+
+class _Watch:
+    """Notices what a cell does that its text does not show, and that each task should do for itself."""
+
+    def __init__(self, seeded: set[str]) -> None:
+        self.seeded, self.before = seeded, {*seeded}
+        self.states = {name: _state(name) for name in ("random", "numpy")}
+        self.draws = False
+        numpy = sys.modules.get("numpy.random")
+        self.replaced: list[tuple[Any, str, Any]] = [(os, "urandom", os.urandom)]
+        if numpy is not None:
+            # Not deeper: a RandomState draws entropy even when it is given a seed.
+            self.replaced.append((numpy, "default_rng", numpy.default_rng))
+        os.urandom = self._noticing(os.urandom, lambda *_: True)
+        if numpy is not None:
+            numpy.default_rng = self._noticing(  # type: ignore[attr-defined]
+                numpy.default_rng, lambda seed=None: seed is None
+            )
+
+    def _noticing(self, function: Callable[..., Any], draws: Callable[..., bool]) -> Callable[..., Any]:
+        def noticing(*arguments: Any, **options: Any) -> Any:
+            self.draws = self.draws or draws(*arguments, **options)
+            return function(*arguments, **options)
+
+        return noticing
+
+    def why(self, cell: dict[str, Any], done: dict[str, Any]) -> str | None:
+        """Return why the *cell*, which is *done* now, should be executed in every task."""
+        for module, name, function in self.replaced:
+            setattr(module, name, function)
+        if done["error"] is not None:
+            return f"it raised {done['error']['ename']}"
+        if any(message["msg_type"].startswith("comm_") for message in done["messages"]):
+            return "it makes a widget"
+        if self.draws:
+            return "it draws random numbers without a seed"
+        for name, state in self.states.items():
+            now_seeded = name in self.seeded and name not in self.before
+            if now_seeded or state is None or _state(name) == state:
+                continue
+            if name not in self.seeded:
+                return f"it draws random numbers from {name}'s global generator, which nothing has seeded"
+            if cell["apart"]:
+                return f"it draws random numbers from {name}'s global generator, after a cell that may do so, too"
+        return None
+
+
+def _state(name: str) -> Any:
+    """Return something that is equal as long as nobody draws from that global generator; None where there is none."""
+    if name == "random":
+        module = sys.modules.get("random")
+        return module and module.getstate()
+    module = sys.modules.get("numpy.random")
+    return module and str(module.get_state(legacy=False))
 
 
 def _forget_event_loops() -> None:
