@@ -27,10 +27,14 @@ _SHOWING = {
 """Methods whose value is shown, and that are called for nothing else."""
 
 _COMPUTING = {
-    "sorted", "sum", "min", "max", "list", "dict", "set", "tuple", "zip", "enumerate", "map", "filter", "any", "all", "reversed",
-    "frozenset", "bytearray",
+    "sorted", "sum", "min", "max", "list", "dict", "set", "tuple", "zip", "enumerate", "any", "all", "reversed", "frozenset",
 }  # fmt: skip
-"""Built-in functions that are called for their value only, though they may use up an iterator."""
+"""Built-in functions that depend on their arguments alone, though they may use up an iterator."""
+
+_FILLING = {
+    "append", "extend", "insert", "remove", "pop", "clear", "add", "discard", "update", "setdefault", "sort", "reverse",
+}  # fmt: skip
+"""Methods that change the object that they belong to, and nothing else."""
 
 _DYNAMIC = {
     "globals", "locals", "vars", "dir", "eval", "exec", "compile", "setattr", "delattr", "getattr", "__import__",
@@ -111,7 +115,9 @@ class Reading(ast.NodeVisitor):
     def visit_Expr(self, node: ast.Expr) -> None:
         call = node.value
         if isinstance(call, ast.Call) and not self._is_plain(call):
-            self.acts = self.acts or not _is_for_its_value(call.func)
+            path = _path(call.func)
+            fills = path and path[-1] in _FILLING and path[0] not in self.modules
+            self.acts = self.acts or not (fills or _is_for_its_value(call.func, _COMPUTING | _SHOWING))
         self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:
@@ -208,7 +214,7 @@ class Reading(ast.NodeVisitor):
             for part in (*node.args, *(keyword.value for keyword in node.keywords)):
                 self.visit(part)
             return
-        self.asks = True
+        self.asks = self.asks or not (_is_for_its_value(node.func, _COMPUTING) and not node.keywords)
         self.touch(node)
         self.tie(node)
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -271,11 +277,11 @@ class Reading(ast.NodeVisitor):
         return len(whole) > 1 and whole[1] in _MACHINE[whole[0]] and whole[-1] not in _CLOCKS
 
 
-def _is_for_its_value(function: ast.expr) -> bool:
-    """Return whether *function* is called to see what it gives, and for nothing else."""
+def _is_for_its_value(function: ast.expr, names: set[str]) -> bool:
+    """Return whether *function*, one of the built-in functions and methods *names*, is called to see what it gives."""
     if isinstance(function, ast.Attribute):
-        return function.attr in _SHOWING
-    return isinstance(function, ast.Name) and function.id in _COMPUTING
+        return function.attr in names & _SHOWING
+    return isinstance(function, ast.Name) and function.id in names & _COMPUTING
 
 
 def _is_reading(call: ast.Call) -> bool:
