@@ -179,3 +179,38 @@ def test_the_kernel_engine_takes_shared_cells_for_ordinary_ones(place: Path) -> 
     frame = nbgrid.run("t.ipynb", workers=2, engine="kernel").wait().collection().to_frame()
     assert frame["square"].tolist() == [1, 4]
     assert frame["first"].nunique() == 2
+
+
+def test_a_run_that_shares_what_it_can_gives_the_same(place: Path) -> None:
+    """
+    A cell below the parameters cell is executed once, the plan says so, and a task executed from scratch agrees.
+    """
+    simple(
+        "t.ipynb", "grid:\n  a: [1, 2, 3]\n", code("import os"), code("first = [1] * 3"), code("len(first) * a", "size"),
+        code("own = os.getpid()"),
+    )  # fmt: skip
+    planned = make_plan("t.ipynb", share="auto").sharing
+    assert planned.cells == planned.found == (2, 3)
+    assert planned.reasons[5].startswith("uses os.getpid, which differs from process to process")
+    handle = nbgrid.run("t.ipynb", share="auto", workers=2, verify=1).wait()
+    assert handle.collection().to_frame()["size"].tolist() == [3, 6, 9]
+    assert [note for note in handle.notes if "size" in note] == handle.notes
+    started = {
+        strict_json(path.read_bytes())["cells"][3]["metadata"]["papermill"]["start_time"]
+        for path in Path("t/output").iterdir()
+    }
+    assert len(started) == 1
+
+
+def test_a_run_says_which_cells_were_not_shared_after_all(place: Path) -> None:
+    """
+    Once, among its notes; every task has drawn its own.
+    """
+    (place / "helper.py").write_text("import random\n\ndef draw():\n    return random.random()\n")
+    simple("t.ipynb", "grid:\n  a: [1, 2, 3]\n", code("from helper import draw\nx = draw()"), code("x", "drawn"))
+    handle = nbgrid.run("t.ipynb", share="auto", workers=2).wait()
+    assert handle.collection().to_frame()["drawn"].nunique() == 3
+    (note,) = handle.notes
+    assert note.startswith(
+        "cell 3 was not shared, nor what could be below it: it draws random numbers from random's global"
+    )

@@ -61,7 +61,7 @@ class SharedCell:
     number: int
     """Its place among the notebook's code cells that are executed, from 1."""
     messages: list[dict[str, Any]]
-    """What it sent, as a kernel would: type, content and metadata of each message."""
+    """What it sent, as a kernel would: type, content, metadata and buffers (base64) of each message."""
     started: str
     ended: str
     error: dict[str, Any] | None

@@ -8,6 +8,7 @@ take before they are bound, polls for a dead kernel once a second, and does not 
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import subprocess
 import sys
@@ -248,6 +249,7 @@ class _Execution:
         self.client.clear_before_next_output = False
         for message in done.messages:
             whole = {**message, "header": {"msg_type": message["msg_type"]}, "parent_header": {}}
+            whole["buffers"] = [base64.b64decode(buffer) for buffer in message["buffers"]]
             self.client.process_message(whole, cell, index)
         cell["execution_count"] = done.number
         if done.error is not None and "raises-exception" not in notebooks.tags(cell):

@@ -10,17 +10,20 @@ import itertools
 import json
 import re
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from corpus import CORPUS
 
 from nbgrid.engines import ENGINES, make_engine
 from nbgrid.engines.base import ExecutionSpec, Shared, no_event, thread_limits
+from nbgrid.shared import sharing
 from nbgrid.template import Template
 
 # A notebook that takes longer than this hangs; the slowest compiles for some seconds.
 DEADLINE = 180.0
 LARGEST_TEXT = 50_000
+SHARING = "fork, with cells executed ahead"
 # What a failure shows.
 MOST_LINES, LONGEST_LINE = 60, 500
 ENTRIES = pytest.mark.parametrize("entry", CORPUS, ids=lambda entry: entry.name)
@@ -66,7 +69,11 @@ def execute(entry, engine, folder):
         (folder / name).write_text(text)
     notebook = entry.notebook()
     spec = ExecutionSpec(kernel="python3", cwd=str(folder), env={**thread_limits(2, {}), "GIVEN": "by the run"})
-    with closing(make_engine(engine, Shared(imports=leading_imports(notebook)))) as made:
+    shared = Shared(imports=leading_imports(notebook))
+    if engine == SHARING:
+        found = sharing(notebook, "corpus.ipynb", share="auto")
+        shared = replace(shared, cells=found.cells, found=found.found, apart=found.apart)
+    with closing(make_engine("fork" if engine == SHARING else engine, shared)) as made:
         outcome = asyncio.run(asyncio.wait_for(made.execute(notebook, spec, no_event), DEADLINE))
     assert outcome.fallback == (entry.fallback or None)
     metadata = notebook["metadata"]
@@ -187,7 +194,7 @@ def test_a_notebook_of_the_corpus_is_deterministic(told, entry):
     assert not differing, differing
 
 
-@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "kernel"])
+@pytest.mark.parametrize("engine", [*(name for name in ENGINES if name != "kernel"), SHARING])
 @ENTRIES
 def test_an_engine_gives_what_an_ordinary_kernel_gives(told, entry, engine):
     """

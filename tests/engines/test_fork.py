@@ -38,10 +38,10 @@ def forked(tmp_path):
     """Execute notebooks, given as sources, with one engine whose shared cells are given; return outcome and notebook."""
     engines = {}
 
-    def run(*sources, shared=(), imports=(), **options):
-        key = shared, imports
+    def run(*sources, shared=(), imports=(), found=(), apart=(), **options):
+        key = shared, imports, found
         if key not in engines:
-            engines[key] = ForkEngine(Shared(cells=shared, imports=imports))
+            engines[key] = ForkEngine(Shared(cells=shared, imports=imports, found=found, apart=apart))
         notebook = code_notebook(*sources)
         spec = ExecutionSpec(**{"kernel": "python3", "cwd": str(tmp_path), **options})
         execution = engines[key].execute(notebook, spec, no_event)
@@ -148,6 +148,63 @@ def test_random_state__is_fresh_in_each_task_unless_a_shared_cell_seeds_it(forke
     cells = ("import random\nimport numpy as np", seed, "random.random(), np.random.rand()")
     first, second = (results(forked(*cells, shared=(0, 1))[1])[2] for _ in range(2))
     assert (first == second) is seeded
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        ("import random\nx = random.random()", "it draws random numbers from random's global generator, which nothing has"),
+        ("import numpy as np\nx = np.random.rand()", "it draws random numbers from numpy's global generator, which nothing"),
+        ("import numpy as np\nx = np.random.default_rng().random()", "it draws random numbers without a seed"),
+        ("import uuid\nx = uuid.uuid4()", "it draws random numbers without a seed"),
+        ("import helper\nx = helper.draw()", "it draws random numbers from numpy's global generator, which nothing has seeded"),
+        ("import threading\nx = threading.Thread(target=threading.Event().wait, daemon=True, name='waits')\nx.start()",
+         "waits is a thread that a fork would end"),
+        ("from comm import create_comm\nx = create_comm(target_name='jupyter.widget')", "it makes a widget"),
+        ("before.append(2)\nassert len(before) == 2\nx = before[5]", "it raised IndexError"),
+    ],
+)  # fmt: skip
+def test_a_cell_that_was_found_to_be_shared__is_not_if_executing_it_shows_otherwise(forked, tmp_path, cell, why):
+    """
+    It and the found ones below are executed in every task, with what is above as it was before; kernels are forked all the same.
+    """
+    (tmp_path / "helper.py").write_text("def draw():\n    import numpy.random\n    return numpy.random.rand()\n")
+    cells = (
+        "import os; before = [1]; first = os.getpid()",
+        cell,
+        "below = os.getpid()",
+        "first, below == os.getpid(), str(x)",
+    )
+    told = [forked(*cells, shared=(0, 1, 2), found=(0, 1, 2)) for _ in range(2)]
+    shown = []
+    for outcome, notebook in told:
+        assert (outcome.engine, outcome.fallback) == ("fork", None)
+        assert outcome.unshared.startswith(f"cell 2 was not shared, nor what could be below it: {why}")
+        if "IndexError" in why:
+            assert (outcome.state, outcome.reason.kind, outcome.reason.cell) == (TaskState.FAILED, "exception", 1)
+        else:
+            assert outcome.state is TaskState.FINISHED
+            shown.append(ast.literal_eval(results(notebook)[3]))
+    if shown:
+        assert shown[0][0] == shown[1][0]
+        assert shown[0][1] and shown[1][1]
+    if "draws" in why:
+        assert shown[0][2] != shown[1][2]
+
+
+def test_a_seeded_generator__may_be_used_ahead_unless_a_cell_between_may_draw_from_it(forked):
+    """
+    Cells that nothing separates from the seed draw as they would in each task.
+    """
+    cells = ("import numpy as np\nnp.random.seed(0)", "x = np.random.rand()", "pass", "y = np.random.rand()", "x, y")
+    whole, _ = forked(*cells, shared=(0, 1, 3), found=(0, 1, 3))
+    assert whole.unshared is None
+    outcome, notebook = forked(*cells, shared=(0, 1, 3, 4), found=(0, 1, 3, 4), apart=(3, 4))
+    assert outcome.unshared.endswith(
+        "it draws random numbers from numpy's global generator, after a cell that may do so, too"
+    )
+    assert outcome.state is TaskState.FINISHED
+    assert results(notebook)[4] == "(0.5488135039273248, 0.7151893663724195)"
 
 
 def test_memory__that_is_shared_is_no_tasks_own(forked):

@@ -4,6 +4,7 @@ The cells that are executed once for all tasks.
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import io
 import json
@@ -11,7 +12,7 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -42,7 +43,7 @@ class Shared:
         done: list[dict[str, Any]] = []
         if not cells:
             return done
-        if any("numpy" in cell["source"] or cell["found"] for cell in cells):
+        if any("numpy" in cell["source"] for cell in cells):
             with suppress(ImportError):  # there before a cell seeds it, so that this is noticed
                 import numpy.random  # noqa: F401  # type: ignore[import-not-found,unused-ignore]
         with self._noted(), _noticed_seeds() as seeded:
@@ -103,6 +104,8 @@ class Shared:
         import builtins
         import getpass
 
+        from ipykernel.comm import comm as comms
+        from ipykernel.jsonutil import json_clean
         from IPython.core.error import StdinNotImplementedError
         from jupyter_client.session import Session
 
@@ -121,6 +124,16 @@ class Shared:
         for publisher in (shell.displayhook, shell.display_pub):
             publisher.session = Noting(parent=self.app)
             publisher.pub_socket = self.channel  # never written to
+
+        def publish(
+            comm: Any, kind: str, data: Any = None, metadata: Any = None, buffers: Any = None, **keys: Any
+        ) -> None:  # fmt: skip
+            clean: Any = json_clean
+            content = clean({"data": data or {}, "comm_id": comm.comm_id, **keys})
+            note(kind, content, clean(metadata or {}), [base64.b64encode(one).decode() for one in buffers or ()])
+
+        base: Any = comms.BaseComm
+        publish_msg, base.publish_msg = base.publish_msg, publish
         kept = sys.stdout, sys.stderr, sys.displayhook, builtins.input, getpass.getpass
         self.file = tempfile.TemporaryFile()  # noqa: SIM115  closed below
         descriptors = [(os.dup(number), number) for number in (1, 2)]
@@ -133,22 +146,24 @@ class Shared:
             yield
         finally:
             sys.stdout, sys.stderr, sys.displayhook, builtins.input, getpass.getpass = kept
+            base.publish_msg = publish_msg
             for copy, number in descriptors:
                 os.dup2(copy, number)
                 os.close(copy)
             self.file.close()
 
-    def note(self, kind: str, content: dict[str, Any], metadata: dict[str, Any]) -> None:
+    def note(self, kind: str, content: dict[str, Any], metadata: dict[str, Any], buffers: Sequence[str] = ()) -> None:
         """Keep a message, with what was written to the descriptors before it; text that goes on where text was is joined."""
         self._read_descriptors()
-        self._note(kind, content, metadata)
+        self._note(kind, content, metadata, buffers)
 
-    def _note(self, kind: str, content: dict[str, Any], metadata: dict[str, Any]) -> None:
+    def _note(self, kind: str, content: dict[str, Any], metadata: dict[str, Any], buffers: Sequence[str] = ()) -> None:
         last = self.messages[-1] if self.messages else None
         if kind == "stream" and last and last["msg_type"] == kind and last["content"]["name"] == content["name"]:
             last["content"]["text"] += content["text"]
             return
-        self.messages.append({"msg_type": kind, "content": dict(content), "metadata": dict(metadata)})
+        message = {"msg_type": kind, "content": dict(content), "metadata": dict(metadata), "buffers": list(buffers)}
+        self.messages.append(message)
 
     def _read_descriptors(self) -> None:
         ctypes.CDLL(None).fflush(None)
@@ -248,7 +263,7 @@ class _Watch:
             return "it draws random numbers without a seed"
         for name, state in self.states.items():
             now_seeded = name in self.seeded and name not in self.before
-            if now_seeded or state is None or _state(name) == state:
+            if now_seeded or _state(name) in {state, None, _UNUSED}:
                 continue
             if name not in self.seeded:
                 return f"it draws random numbers from {name}'s global generator, which nothing has seeded"
@@ -257,13 +272,20 @@ class _Watch:
         return None
 
 
-def _state(name: str) -> Any:
-    """Return something that is equal as long as nobody draws from that global generator; None where there is none."""
+_UNUSED = "nobody has drawn from it yet"
+
+
+def _state(name: str) -> str | None:
+    """Return what is the same as long as nobody draws from that global generator; None where there is none."""
     if name == "random":
         module = sys.modules.get("random")
-        return module and module.getstate()
+        return str(module.getstate()) if module else None
     module = sys.modules.get("numpy.random")
-    return module and str(module.get_state(legacy=False))
+    if module is None:
+        return None
+    state = module.get_state(legacy=False)
+    # A generator that was just made, or seeded, is at the end of its buffer.
+    return _UNUSED if state["state"].get("pos") == len(state["state"].get("key", ())) else str(state)
 
 
 def _forget_event_loops() -> None:
