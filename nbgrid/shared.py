@@ -130,21 +130,24 @@ def _reason(cell: Cell, flow: Flow, earlier: Mapping[int, Flow], varying: set[st
         return flow.obstacle
     if "raises-exception" in notebooks.tags(cell):
         return "is expected to raise an exception"
-    return next((why for other, own in earlier.items() if (why := _clash(flow, own, f"cell {other + 1}"))), None)
+    clashes = (clash for other, own in earlier.items() for clash in _clashes(flow, own, f"cell {other + 1}"))
+    return min(clashes, key=lambda clash: clash[0], default=(0, None))[1]
 
 
-def _clash(flow: Flow, own: Flow, name: str) -> str | None:
-    """Return why what *flow* does cannot be done before what *own* does, which stands above it and is called *name*."""
+def _clashes(flow: Flow, own: Flow, name: str) -> Iterator[tuple[int, str]]:
+    """Yield why what *flow* does cannot be done before what *own* does, which is above it and called *name*; telling ones first."""
     if own.is_opaque:
-        return f"stands below {name}, which may bind or change anything"
-    for names, told in (
-        ((flow.reads | flow.binds) & own.binds, f"uses {{}}, which {name} binds"),
-        (flow.binds & own.reads, f"binds {{}}, which {name} uses before"),
-        ((flow.reads - {WORLD}) & own.changes, f"uses {{}}, which {name} may change"),
-        ((flow.changes - {WORLD}) & (own.reads | own.changes), f"may change {{}}, which {name} uses before"),
-        (flow.reads & own.changes, f"calls something after {name} has done what may matter to it"),
-        (flow.changes & (own.reads | own.changes), f"does what may matter to {name}, which stands before it"),
+        yield 0, f"stands below {name}, which may bind or change anything"
+    for rank, (names, told) in enumerate(
+        (
+            ((flow.reads | flow.binds) & own.binds, f"uses {{}}, which {name} binds"),
+            (flow.binds & own.reads, f"binds {{}}, which {name} uses before"),
+            ((flow.reads - {WORLD}) & own.changes, f"uses {{}}, which {name} may change"),
+            ((flow.changes - {WORLD}) & (own.reads | own.changes), f"may change {{}}, which {name} uses before"),
+            (flow.reads & own.changes, f"calls something after {name} has done what may matter to it"),
+            (flow.changes & (own.reads | own.changes), f"does what may matter to {name}, which stands before it"),
+        ),
+        1,
     ):
         if names:
-            return told.format(sorted(names)[0])
-    return None
+            yield rank, told.format(sorted(names)[0])

@@ -107,6 +107,14 @@ def write_examples(folder: Path) -> None:
         ("y", "x * 1.5"),
     )  # fmt: skip
 
+    write_notebook(
+        folder / "blobs.ipynb", "grid:\n  n_clusters: 1..20\n", ("", "import time\n\nimport numpy as np"),
+        ("", "# PARAMETERS\nn_clusters = 1"), ("", "X = np.random.RandomState(0).rand(1000, 2)"),
+        ("", "centers = X[:n_clusters]"), ("", "then = time.time()"),
+        ("", "d = ((X[:, None] - centers) ** 2).sum(2).min(1)\nelapsed = time.time() - then"), ("n-clusters", "n_clusters"),
+        ("sum-of-squares", "float(d.sum())"), ("elapsed", "elapsed"),
+    )  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
