@@ -175,19 +175,28 @@ class NotebookCollection(Mapping[str, TagValues]):
         """
         import pandas as pd
 
-        rows = list(self.notebooks.values())
         index = pd.Index(list(self.notebooks), name="id", tupleize_cols=False)
-        columns: dict[str, pd.Series] = {}
+        columns = {name: pd.Series(values, index, dtype) for name, (values, dtype) in self._columns().items()}
+        return pd.DataFrame(columns, index=index)
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return what `to_frame` does as a list for each column, with None for gaps; pandas is not loaded."""
+        return {name: values for name, (values, _) in self._columns().items()}
+
+    def _columns(self) -> dict[str, tuple[list[Any], str]]:
+        """Return values and dtype of each column."""
+        rows = list(self.notebooks.values())
+        columns: dict[str, tuple[list[Any], str]] = {}
         for name in dict.fromkeys(name for row in rows for name in row.parameters):
-            columns[name] = _series([row.parameters.get(name) for row in rows], index)
+            columns[name] = _typed([row.parameters.get(name) for row in rows])
         for tag in self._tags:
             values = (row.value(tag) for row in rows)
             name = _free(tag, "result", {*columns, *_RECORDED})
-            columns[name] = _series([None if isinstance(value, Gap) else value for value in values], index)
+            columns[name] = _typed([None if isinstance(value, Gap) else value for value in values])
         for name, dtype in _RECORDED.items():
             recorded = [str(row.path) if name == "path" else getattr(row, name) for row in rows]
-            columns[_free(name, "nbgrid", columns)] = pd.Series(recorded, index, dtype)
-        return pd.DataFrame(columns, index=index)
+            columns[_free(name, "nbgrid", columns)] = recorded, dtype
+        return columns
 
     def curve(self, x: str, y: str, seconds: str | None = None) -> Points:
         """
@@ -306,19 +315,16 @@ def _free(name: str, prefix: str, taken: Iterable[str]) -> str:
     return name
 
 
-def _series(values: list[Any], index: pd.Index) -> pd.Series:
-    """Return *values* as a column whose type follows from those that are not None."""
-    import pandas as pd
-
+def _typed(values: list[Any]) -> tuple[list[Any], str]:
+    """Return *values* as a column holds them, and its dtype, which follows from those that are not None."""
     kinds = {type(value) for value in values if value is not None}
-    dtype = "object"
     if kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
-        dtype = "Int64"
-    elif kinds and kinds <= {int, float}:
-        dtype, values = "float64", [_real(value) for value in values]
-    elif kinds in ({bool}, {str}):
-        dtype = "boolean" if kinds == {bool} else "string"
-    return pd.Series(values, index, dtype)
+        return values, "Int64"
+    if kinds and kinds <= {int, float}:
+        return [_real(value) for value in values], "float64"
+    if kinds in ({bool}, {str}):
+        return values, "boolean" if kinds == {bool} else "string"
+    return values, "object"
 
 
 def _table(header: list[str], rows: Iterable[Iterable[Any]], count: int) -> str:

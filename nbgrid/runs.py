@@ -98,20 +98,22 @@ def start(
     address = scheduler or (settings.scheduler if client is None else None)
     is_embedded = executor == "dask" and address is None and client is None
     slots, threads = slots_and_threads(options.resources, workers or settings.workers)
-    sent_to = make_executor(
-        executor, address=address, client=client, workers=slots, no_workers_timeout=settings.no_workers_timeout
-    )
     chosen, note = choose_engine(engine, find_kernel(planned.kernel))
     run = Run(
         id=uuid4().hex[:10], template=str(planned.template.path), output_root=str(planned.output_root),
         prefix=planned.prefix, parameters=planned.parameters, kernel=planned.kernel, language=planned.template.language,
-        engine=chosen, started=now(), executor=sent_to.description, pid=os.getpid(), host=socket.gethostname(),
+        engine=chosen, started=now(), pid=os.getpid(), host=socket.gethostname(),
     )  # fmt: skip
     work = _work(run, planned, chosen, threads if is_embedded or executor == "serial" else options.resources.cpus,
                  options.timeout if timeout is None else timeout, share, settings)  # fmt: skip
     if is_embedded or executor == "serial":
-        work.warm(next(planned.points(), {}))  # while the cluster starts
+        work.warm(next(planned.points(), {}))  # while Dask is imported, and the cluster starts
     try:
+        sent_to = make_executor(
+            executor, address=address, client=client, workers=slots, no_workers_timeout=settings.no_workers_timeout
+        )
+        run = replace(run, executor=sent_to.description)
+        work = replace(work, run=run)
         handle = RunHandle(run, planned, work, sent_to, open_database(settings))
     except BaseException:
         work.close()

@@ -135,7 +135,7 @@ def _reason(cell: Cell, flow: Flow, earlier: Mapping[int, Flow], varying: set[st
 
 
 def _clashes(flow: Flow, own: Flow, name: str) -> Iterator[tuple[int, str]]:
-    """Yield why what *flow* does cannot be done before what *own* does, which is above it and called *name*; telling ones first."""
+    """Yield, ranked, why what *flow* does cannot be done before what *own* does, which stands above it and is called *name*."""
     if own.is_opaque:
         yield 0, f"stands below {name}, which may bind or change anything"
     for rank, (names, told) in enumerate(

@@ -16,7 +16,7 @@ from nbgrid.cli import ABORTED, INTERRUPTED, NOT_FINISHED
 from nbgrid.cli._output import cell, say, say_json, seconds, tell
 from nbgrid.cli._progress import shown
 from nbgrid.cli.look import run_json, task_json
-from nbgrid.cli.results import say_frame
+from nbgrid.cli.results import say_results
 from nbgrid.errors import NbgridError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _say_results(handle: RunHandle) -> None:
     collection = handle.collection() if runs.notebooks(handle.run, handle.tasks) else None
     knee = _knee(collection, elbow) if collection and elbow else None
     if collection:
-        say_frame(collection.to_frame(), knee_of=elbow.x if elbow else None, knee=knee)
+        say_results(collection.to_dict(), knee_of=elbow.x if elbow else None, knee=knee)
         say()
     counts = Counter(str(task.state).replace("_", " ") for task in handle.tasks)
     told = ", ".join(f"{count} {state}" for state, count in counts.items())

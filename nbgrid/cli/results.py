@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -34,17 +34,16 @@ def collect(
 ) -> None:
     """Read the tagged results of a run, or of notebooks named by a pattern, as one table."""
     collection = _collection(run)
-    frame = collection.to_frame().reset_index(drop=True)
     chosen: Format = "json" if as_json else format
     if chosen == "table" and output is None:
-        say_frame(frame)
+        say_results(collection.to_dict())
         gaps = collection.gaps()
         for gap in gaps[:10]:
             tell(f"gap: {Path(str(gap.id)).name}{f', {gap.tag}' if gap.tag else ''}: {cell(gap.reason, limit=300)}")
         if len(gaps) > 10:
             tell(f"and {len(gaps) - 10} more gaps")
         return
-    _write(frame, chosen, output)
+    _write(collection.to_frame().reset_index(drop=True), chosen, output)
 
 
 def plot(
@@ -64,20 +63,24 @@ def plot(
     say(str(runs.draw_elbow(found.run, found.tasks, x, y, time, name=name)))
 
 
-def say_frame(frame: pd.DataFrame, *, knee_of: str | None = None, knee: float | None = None) -> None:
-    """Print the results in *frame*; the row where the column *knee_of* is *knee* is pointed at."""
-    shown = frame.drop(columns=[name for name in _NOT_SHOWN if name in frame.columns])
-    if "state" in shown and (shown["state"] == "finished").all():
-        shown = shown.drop(columns="state")
-    for name in list(shown.columns):  # a result that only repeats a parameter
+def say_results(results: dict[str, list[Any]], *, knee_of: str | None = None, knee: float | None = None) -> None:
+    """Print *results*, which has a list for each column; the row where the column *knee_of* is *knee* is pointed at."""
+    shown = {name: values for name, values in results.items() if name not in _NOT_SHOWN}
+    if all(state == "finished" for state in shown.get("state", ["failed"])):
+        del shown["state"]
+    for name in list(shown):  # a result that only repeats a parameter
         twin = name.removeprefix("result.").replace("-", "_")
-        if twin != name and twin in shown.columns and shown[name].equals(shown[twin]):
-            shown = shown.drop(columns=name)
+        if twin != name and twin in shown and all(map(_is_same, shown[name], shown[twin])):
+            del shown[name]
     marked = None
-    if knee is not None and knee_of in frame.columns:
-        places = [place for place, value in enumerate(frame[knee_of]) if value == knee]
-        marked = places[0] if places else None
-    say_table(list(shown.columns), shown.itertuples(index=False, name=None), marked=marked)
+    if knee is not None and knee_of in results:
+        marked = next((place for place, value in enumerate(results[knee_of]) if value == knee), None)
+    say_table(list(shown), zip(*shown.values(), strict=True), marked=marked)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Return whether two values are the same, as far as they are plain."""
+    return type(one) is type(other) and isinstance(one, int | float | str | None) and one == other
 
 
 def _collection(name: str) -> NotebookCollection:
