@@ -4,16 +4,19 @@ Whole-command time of a grid of notebooks, against papermill: in turn, and two a
 usage: python benchmarks/grid.py [light|seed|shipped ...] [--rounds N] [--values N]
 
 light: 20 notebooks that import numpy and pandas and run a few cells. seed: the elbow-curve notebook with scikit-learn's KMeans on
-100 000 × 100 blobs. shipped: templates/cluster.ipynb, beside papermill on the seed's notebook. Each peer is one process that runs
-the whole grid, as its users run it; papermill is given a tagged copy of the notebook, since it knows no `# PARAMETERS`.
+100 000 × 100 blobs; its floor is the time of the imports, once, and of the cells' own processor time shared by all cores.
+shipped: templates/cluster.ipynb, beside papermill on the seed's notebook. Each peer is one process that runs the whole grid, as
+its users run it; papermill is given a tagged copy of the notebook, since it knows no `# PARAMETERS`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from measure import BIN, Timing, command, interleaved, median, print_table, write_notebook
@@ -60,6 +63,21 @@ for value in range(1, int(sys.argv[1]) + 1):
     execute_notebook("tagged.ipynb", f"engine-{value}.ipynb", parameters={"n_clusters": value}, progress_bar=False)
 """
 
+FLOOR = """
+import json, os, sys, time
+cells = json.load(open("cells.json"))
+began = time.perf_counter()
+exec(cells[0], space := {})
+imported, cpu = time.perf_counter() - began, time.process_time()
+for value in range(1, int(sys.argv[1]) + 1):
+    task = dict(space)
+    for cell in cells[1:]:
+        exec(cell, task)
+        if cell.startswith("# PARAMETERS"):
+            task["n_clusters"] = value
+json.dump(imported + (time.process_time() - cpu) / len(os.sched_getaffinity(0)), open("floor.json", "w"))
+"""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -84,10 +102,10 @@ def measure(subject: str, folder: Path, rounds: int, values: int) -> None:
     write_notebook(folder / "tagged.ipynb", tagged)
     env = {"NBGRID_DATABASE_URL": f"sqlite:///{folder}/runs.db"}
 
-    def nbgrid() -> Timing:
+    def nbgrid(*options: str) -> Timing:
         shutil.rmtree(folder / "grid", ignore_errors=True)
         grid = ["--grid", f"n_clusters=1..{values}"]
-        return command([str(BIN / "nbgrid"), "run", "template.ipynb", *grid], folder, env)
+        return command([str(BIN / "nbgrid"), "run", "template.ipynb", *grid, *options], folder, env)
 
     def script(code: str, *arguments: str) -> Timing:
         return command([sys.executable, "-c", code, str(values), *arguments], folder)
@@ -99,6 +117,16 @@ def measure(subject: str, folder: Path, rounds: int, values: int) -> None:
     }
     if subject == "light":
         peers["ploomber-engine, in turn (in process)"] = lambda: script(ENGINE)
+
+    def floor() -> Timing:
+        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        taken = command([sys.executable, "-c", FLOOR, str(values)], folder, one_thread)
+        return replace(taken, wall=json.loads((folder / "floor.json").read_text()))
+
+    if subject == "seed":
+        (folder / "cells.json").write_text(json.dumps([source for _, source, _ in cells]))
+        peers["nbgrid, --share auto"] = lambda: nbgrid("--share", "auto")
+        peers["floor"] = floor
     timings = interleaved(peers, rounds)
     ours = median(timings["nbgrid"])
     rows = [
