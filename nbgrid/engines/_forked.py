@@ -28,7 +28,9 @@ _END_SECONDS = 5.0
 
 # Of what threads a fork would end, the server has one only, or none.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-_WORKQUEUE = "NUMBA_THREADING_LAYER"
+_WORKQUEUE = {"NUMBA_THREADING_LAYER": "workqueue"}
+# What would take OpenMP's number, and whose threads survive a fork: it gets the task's.
+_FOLLOWS_OPENMP = ("BLIS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class ForkRefusedError(Exception):
@@ -124,8 +126,10 @@ class ForkServer:
     """
 
     def __init__(self, command: list[str], env: Mapping[str, str], cwd: str, wanted: Mapping[str, Any]) -> None:
-        self.env = {**env, **_ONE_THREAD, _WORKQUEUE: env.get(_WORKQUEUE, "workqueue")}
-        self._unset = {} if _WORKQUEUE in env else {_WORKQUEUE: None}
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        share = env.get("OMP_NUM_THREADS") or str(cores or 1)
+        self.env = {**dict.fromkeys(_FOLLOWS_OPENMP, share), **_WORKQUEUE, **env, **_ONE_THREAD}
+        self._unset = dict.fromkeys(self.env.keys() - env.keys())
         """Variables that are the server's alone."""
         self._number = 0
         self.ready: Future[list[SharedCell]] = Future()

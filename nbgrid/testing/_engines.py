@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import os
 import signal
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import zmq
+from jupyter_client.session import Session
 
 from nbgrid.engines.base import CellEvent, ExecutionSpec, Outcome, no_event
 from nbgrid.states import TaskState
 from nbgrid.testing._fakes import DEADLINE, code_notebook, is_running, printed, statuses, wait_until
 from nbgrid.testing._notebooks import NotebookTests
+
+_WAITS = """
+import os, sys, time
+from pathlib import Path
+Path("begins").write_text(f"{os.getpid()}\\n{sys.argv[sys.argv.index('-f') + 1]}")
+Path("begins").rename("waits")
+while not Path("go").exists(): time.sleep(0.01)
+"""
 
 
 class EngineTests(NotebookTests):
@@ -204,13 +218,65 @@ class EngineTests(NotebookTests):
         pids = [*map(int, (tmp_path / "pids").read_text().split()), int(printed(notebook))]
         assert [pid for pid in pids if is_running(pid)] == []
 
-    def test_a_notebook_above_its_memory_is_killed_for_it(self, tmp_path: Path) -> None:
+    def test_kn_04__a_notebook_above_its_memory_is_killed_for_it(self, tmp_path: Path) -> None:
         """The reason tells what it held and what it might; the peak is in the outcome."""
         notebook = code_notebook("import time\nheld = bytearray(b'x') * 400_000_000\ntime.sleep(600)")
         outcome = self.execute(tmp_path, notebook, memory=200_000_000)
         assert (outcome.state, outcome.reason and outcome.reason.kind) == (TaskState.KILLED, "memory")
         assert "its limit is 200 MB" in str(outcome.reason)
         assert (outcome.peak_memory or 0) > 200_000_000
+
+    def test_a_kernel_can_be_connected_to(self, tmp_path: Path) -> None:
+        """What a notebook can ask about its connection, `%connect_info` included, is answered, for a debugger of one's own."""
+        ask = "from ipykernel.connect import get_connection_file\nprint(json.load(open(get_connection_file()))['transport'])"
+        notebook = code_notebook(f"import json\n{ask}", "%connect_info")
+        assert self.execute(tmp_path, notebook).state is TaskState.FINISHED
+        first, second = (cell["outputs"][0]["text"] for cell in notebook["cells"])
+        assert f'"transport": "{first.strip()}"' in second
+
+    def test_kn_16__nobody_else_can_talk_to_a_kernel(self, tmp_path: Path) -> None:
+        """Its sockets are files that are closed to others, or on the loopback; only what is signed with its key is answered."""
+        notebook = code_notebook(_WAITS)
+        with ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(self._look_at_sockets, tmp_path)
+            assert self.execute(tmp_path, notebook).state is TaskState.FINISHED
+            looking.result()
+
+    @staticmethod
+    def _look_at_sockets(folder: Path) -> None:
+        try:
+            wait_until((folder / "waits").exists, "the cell")
+            pid, file = (folder / "waits").read_text().split("\n")
+            kernel, told = psutil.Process(int(pid)), json.loads(Path(file).read_text())
+            assert {connection.laddr.ip for connection in kernel.net_connections("inet")} <= {"127.0.0.1", "::1"}
+            paths = {Path(str(connection.laddr)) for connection in kernel.net_connections("unix") if connection.laddr}
+            files = {path for path in paths if path.is_socket()}
+            address = f"tcp://{told['ip']}:{told['control_port']}"
+            if told["transport"] == "ipc":
+                address = f"ipc://{told['ip']}-{told['control_port']}"
+                assert {Path(f"{told['ip']}-{told[name]}") for name in told if name.endswith("_port")} >= files
+                assert Path(address.removeprefix("ipc://")) in files
+            for path in {Path(file), *files}:
+                assert any(place.stat().st_mode & 0o077 == 0 for place in (path, *path.parents))
+            assert _answered(address, b"not the key", told["key"].encode()) == [told["key"].encode()]
+        finally:
+            (folder / "go").touch()
+
+    def test_r11__a_large_output_makes_no_later_cell_slow(self, tmp_path: Path) -> None:
+        """After 20 MB of text, thirty cells take about as long as thirty did before it."""
+        notebook = code_notebook(*["1"] * 30, "print('x' * 20_000_000)", *["1"] * 30)
+        taken = []
+        for _ in range(3):
+            times: dict[tuple[str, int], float] = {}
+
+            def note(event: CellEvent, times: dict[tuple[str, int], float] = times) -> None:
+                times[event.kind, event.cell] = time.monotonic()
+
+            assert self.execute(tmp_path, notebook, note).state is TaskState.FINISHED
+            assert len(printed(notebook)) == 20_000_001
+            taken.append((times["ended", 29] - times["started", 0], times["ended", 60] - times["started", 31]))
+        before, after = map(min, zip(*taken, strict=True))
+        assert after < 4 * before
 
     def test_a_kernel_that_does_not_exist_is_an_outcome(self, tmp_path: Path) -> None:
         """An unknown kernel, or a directory that is not there, fails the start; nothing is raised."""
@@ -221,3 +287,20 @@ class EngineTests(NotebookTests):
             outcome = asyncio.run(self.make_engine().execute(notebook, spec, no_event))
             assert (outcome.state, outcome.reason and outcome.reason.kind) == (TaskState.FAILED, "start")
             assert statuses(notebook) == ["pending"]
+
+
+def _answered(address: str, *keys: bytes) -> list[bytes]:
+    """Ask the kernel that listens at *address*, once with each key, and return those that are answered until the last is."""
+    asked: dict[str, bytes] = {}
+    answered: list[bytes] = []
+    with zmq.Context() as context, context.socket(zmq.DEALER) as channel:
+        channel.linger = 0
+        channel.connect(address)
+        for key in keys:
+            session: Any = Session(key=key)
+            asked[session.send(channel, "kernel_info_request")["header"]["msg_id"]] = key
+        while keys[-1] not in answered:
+            assert channel.poll(int(DEADLINE * 1000))
+            _, reply = session.recv(channel)
+            answered.append(asked[reply["parent_header"]["msg_id"]])
+    return answered

@@ -8,6 +8,9 @@ import os
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
@@ -28,6 +31,23 @@ class TestForkEngine(EngineTests):
         cls.engine = make_engine("fork")
         yield
         cls.engine.close()
+
+    def make_engine(self):
+        return self.engine
+
+
+class TestForkEngineWithImports:
+    """What keeps notebooks apart, where modules that one changes were loaded before it was forked."""
+
+    kernel, execute_in_a_row = EngineTests.kernel, EngineTests.execute_in_a_row
+    test_two_notebooks_in_a_row_share_no_state = EngineTests.test_two_notebooks_in_a_row_share_no_state
+    test_random_numbers_differ_unless_they_are_seeded = EngineTests.test_random_numbers_differ_unless_they_are_seeded
+
+    @pytest.fixture(autouse=True)
+    def engine_of_the_test(self):
+        modules = "builtins, json, logging, random, threading, warnings, uuid, psutil, numpy, pandas, matplotlib.pyplot"
+        with closing(make_engine("fork", Shared(imports=(f"import {modules}",)))) as self.engine:
+            yield
 
     def make_engine(self):
         return self.engine
@@ -207,6 +227,25 @@ def test_a_seeded_generator__may_be_used_ahead_unless_a_cell_between_may_draw_fr
     assert results(notebook)[4] == "(0.5488135039273248, 0.7151893663724195)"
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing__of_a_shared_cell_works_again_in_each_task(forked, method):
+    """
+    With whatever the first use has started, such as a process that watches resources.
+    """
+    use = (
+        f"context = multiprocessing.get_context({method!r})\nwith context.Pool(2) as pool: print(pool.map(abs, [-1]))\n"
+        "pool.join()\nmemory = shared_memory.SharedMemory(create=True, size=9); memory.close(); memory.unlink()"
+    )
+    for _ in range(2):
+        outcome, notebook = forked(
+            "import multiprocessing\nfrom multiprocessing import shared_memory", use, use, shared=(0, 1)
+        )  # fmt: skip
+        assert (outcome.state, outcome.fallback) == (TaskState.FINISHED, None)
+        assert printed(notebook) == "[1]\n[1]\n"
+        names = {output.get("name") for cell in notebook["cells"] for output in cell["outputs"]}
+        assert names == {"stdout"}
+
+
 def test_memory__that_is_shared_is_no_tasks_own(forked):
     """
     An array of 400 MB, made in a shared cell, is in every kernel and counts in none.
@@ -216,6 +255,44 @@ def test_memory__that_is_shared_is_no_tasks_own(forked):
         outcome, notebook = forked(*cells, shared=(0, 1))
         assert results(notebook)[2] == "50000000.0"
         assert 0 < (outcome.peak_memory or 0) < 200_000_000
+
+
+def test_memory__of_kernels_that_live_at_once_is_not_so_many_times_the_shared(forked, tmp_path):
+    """
+    Four kernels and their server hold an array of 400 MB once among them, though each has read all of it; a page that a kernel
+    writes to is its own, and counts.
+    """
+    size, own, count = 400_000_000, 50_000_000, 4
+    cells = (
+        "import numpy as np\nbig = np.ones(50_000_000)", "import os, time",
+        f"total = float(big.sum()); big[:{own // 8}] = 2\nopen(f'{{os.getpid()}}.p', 'w').close()\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\ntotal",
+    )  # fmt: skip
+
+    def look():
+        try:
+            wait_until(lambda: len(list(tmp_path.glob("*.p"))) == count, "the kernels")
+            (engine,) = forked.engines.values()
+            pids = [engine._server.process.pid, *(int(path.stem) for path in tmp_path.glob("*.p"))]
+            return sum(proportional_memory(pid) for pid in pids)
+        finally:
+            (tmp_path / "go").touch()
+
+    forked(cells[0], shared=(0,))  # so that the server is ready
+    with ThreadPoolExecutor(count + 1) as pool:
+        looking = pool.submit(look)
+        done = [pool.submit(forked, *cells, shared=(0,)) for _ in range(count)]
+        held = looking.result()
+        ended = [future.result() for future in done]
+    assert [results(notebook)[2] for _, notebook in ended] == ["50000000.0"] * count
+    assert size + count * own < held < 2 * size + count * own
+    assert all(own < (outcome.peak_memory or 0) < size / 2 for outcome, _ in ended)
+
+
+def proportional_memory(pid):
+    """Return the bytes of *pid*, of which each page counts as many times less as processes share it."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 def test_threads__of_openmp_and_blas_are_the_tasks_share_after_the_fork(forked):
@@ -270,23 +347,36 @@ def test_imports__are_loaded_before_the_fork_and_bound_by_the_cell(forked):
     ]
 
 
-def test_nothing_is_left_over(forked):
+def test_nothing_is_left_over(forked, tmp_path, monkeypatch):
     """
-    After twenty tasks this process and the server have as many descriptors and threads as after two; after the end, no server.
+    After sixty tasks this process and the server have as many descriptors, threads, children and temporary files as after
+    three, whatever the tasks leave behind; after the end, there is no server.
     """
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    ends = (
+        "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)",
+        "import tempfile; tempfile.mkdtemp()", "1 / 0", "import os; os._exit(1)", "import os; os.fork() or os._exit(0)",
+        "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
+    )  # fmt: skip
+
+    def count():
+        here = psutil.Process()
+        return (
+            [(one.num_fds(), one.num_threads()) for one in (here, server)],
+            [process.pid for process in here.children(recursive=True)], sorted(folder.iterdir()),
+        )  # fmt: skip
+
     forked("1")
     (engine,) = forked.engines.values()
     server = psutil.Process(engine._server.process.pid)
     counts = []
-    for _ in range(2):
-        for _ in range(10):
-            assert (
-                forked("import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)")[0].state
-                == "finished"
-            )
-        counts.append((server.num_fds(), server.num_threads(), psutil.Process().num_fds()))
-    assert counts[0] == counts[1]
-    assert server.children(recursive=True) == []
+    for number in range(60):
+        forked("pass", ends[number % len(ends)], env={"TMPDIR": str(tmp_path)})
+        counts.append(count())
+    assert counts[-1] == counts[2]
+    assert counts[-1][1:] == ([server.pid], [])
     engine.close()
     assert not server.is_running()
 

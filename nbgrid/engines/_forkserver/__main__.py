@@ -66,6 +66,7 @@ def main() -> Callable[[], NoReturn] | None:
     except shared_cells.UnsharedError as error:
         channel.sendall(json.dumps({"unshared": error.number, "why": error.why}).encode() + b"\n")
         return None
+    kernels.openmp()
     server = _Server(channel, lines, app, shared)
     forked = server.serve(done)
     return None if forked is None else partial(server.be_kernel, forked)

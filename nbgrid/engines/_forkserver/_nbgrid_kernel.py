@@ -9,11 +9,13 @@ import atexit
 import ctypes
 import importlib
 import os
+import re
 import signal
 import sys
 import tempfile
 import threading
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -106,9 +108,11 @@ def become_kernel(app: Any, asked: dict[str, Any], server: int, tells: int, shar
     _set_environment(asked["env"])
     if (process := sys.modules.get("multiprocessing.process")) is not None:
         process.ORIGINAL_DIR = asked["cwd"]  # type: ignore[attr-defined]  # where spawned children look for modules
+    _forget_fork_server()
     _fresh_entropy(shared.seeded)
     _give_threads()
     shared.go_on()
+    app.connection_file = asked["connection_file"]
     _open(app, asked["connection"])
     os.close(tells)
 
@@ -125,8 +129,36 @@ def _set_environment(changed: dict[str, str | None]) -> None:
     for name, value in changed.items():
         if value is not None:
             os.environ[name] = value
-        elif "numba" not in sys.modules:
+        elif name != "NUMBA_THREADING_LAYER" or _free_numba():
             os.environ.pop(name, None)
+
+
+def _forget_fork_server() -> None:
+    """Have multiprocessing start a fork server of the kernel's own: that of a shared cell is no child of this process."""
+    theirs: Any = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    if getattr(theirs, "_forkserver_pid", None) is not None:
+        with suppress(Exception):
+            os.close(theirs._forkserver_alive_fd)
+        theirs._forkserver_pid = theirs._forkserver_alive_fd = theirs._forkserver_address = None
+
+
+def _free_numba() -> bool:
+    """
+    Have numba choose its layer as in any kernel, and return whether it can: not after a shared cell has used it.
+
+    The server's, workqueue, survives a fork, but ends the process when two threads use it at once.
+    """
+    numba = sys.modules.get("numba")
+    if numba is None:
+        return True
+    with suppress(Exception):  # raised as long as no layer is up
+        numba.threading_layer()
+        return False
+    with suppress(Exception):
+        numba.config.THREADING_LAYER = "default"
+        # Else numba would notice that the variable is gone, and forget what a shared cell has configured.
+        numba.config._env_reloader.old_environ.pop("NUMBA_THREADING_LAYER", None)
+    return True
 
 
 def _open(app: Any, connection: dict[str, Any]) -> None:
@@ -167,12 +199,32 @@ def _fresh_entropy(seeded: dict[str, Any]) -> None:
         random.setstate(seeded["random"])  # it seeds itself in a forked process
 
 
+@cache
+def openmp() -> Any:
+    """Return threadpoolctl, out of the notebook's sight, where a library with OpenMP was loaded before the fork; else None."""
+    with suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        if re.search(r"/lib(gomp|omp|iomp)[^/]*$", file.read(), re.MULTILINE) is None:
+            return None
+    was_loaded = "threadpoolctl" in sys.modules
+    try:
+        return importlib.import_module("threadpoolctl")
+    except ImportError:
+        return None
+    finally:
+        if not was_loaded:
+            sys.modules.pop("threadpoolctl", None)
+
+
 def _give_threads() -> None:
-    """Raise OpenMP's threads, of which the server has one, to the task's share."""
-    threadpoolctl = sys.modules.get("threadpoolctl")
-    if threadpoolctl is not None:
-        with suppress(Exception):  # a library that cannot be asked keeps what it has
-            threadpoolctl.threadpool_limits(int(os.environ["OMP_NUM_THREADS"]), user_api="openmp")
+    """Raise the threads of OpenMP, of which the server has one, and of what has asked it, to the task's share."""
+    with suppress(Exception):  # a library that cannot be asked keeps what it has
+        told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+        share = int(told) if told else len(os.sched_getaffinity(0))
+        if openmp() is not None:
+            openmp().threadpool_limits(share, user_api="openmp")
+        arrow = sys.modules.get("pyarrow.lib")
+        if arrow is not None and arrow.cpu_count() == 1:
+            arrow.set_cpu_count(share)
 
 
 def leave(code: int) -> NoReturn:

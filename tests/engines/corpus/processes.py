@@ -150,4 +150,28 @@ client.close(); cluster.close()
 """,
         shows=("[0, 1, 8, 27] 125", "False"),
     ),
+    Entry(
+        name="a_cluster_in_threads",
+        needs=("distributed", "joblib"),
+        text="""
+# %%
+from distributed import Client
+import joblib
+# %%
+client = Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None)
+def cube(n): return n ** 3
+client.gather(client.map(cube, range(4)))
+# %%
+import os
+client.submit(os.getpid).result() == os.getpid()
+# %%
+with joblib.parallel_config(backend="dask"): print(joblib.Parallel()(joblib.delayed(cube)(n) for n in range(5)))
+# %%
+import dask.array as da
+float(da.ones((400, 400), chunks=100).sum().compute())
+# %%
+client.close()
+""",
+        shows=("[0, 1, 8, 27]", "True", "[0, 1, 8, 27, 64]", "160000.0"),
+    ),
 )  # fmt: skip
