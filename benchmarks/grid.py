@@ -1,7 +1,7 @@
 """
 Whole-command time of a grid of notebooks, against papermill: in turn, and two at a time.
 
-usage: python benchmarks/grid.py [light|seed|shipped ...] [--rounds N] [--values N]
+usage: python benchmarks/grid.py [light|seed|shipped ...] [--rounds N] [--values N] [--without WORD ...]
 
 light: 20 notebooks that import numpy and pandas and run a few cells. seed: the elbow-curve notebook with scikit-learn's KMeans on
 100 000 × 100 blobs; its floor is the time of the imports, once, and of the cells' own processor time shared by all cores.
@@ -84,13 +84,14 @@ def main() -> None:
     parser.add_argument("subjects", nargs="*", default=["light", "seed", "shipped"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--values", type=int, default=20)
+    parser.add_argument("--without", action="append", default=[], help="leave out peers whose name holds this")
     options = parser.parse_args()
     for subject in options.subjects:
         with tempfile.TemporaryDirectory() as folder:
-            measure(subject, Path(folder), options.rounds, options.values)
+            measure(subject, Path(folder), options.rounds, options.values, options.without)
 
 
-def measure(subject: str, folder: Path, rounds: int, values: int) -> None:
+def measure(subject: str, folder: Path, rounds: int, values: int, without: list[str]) -> None:
     cells = LIGHT if subject == "light" else SEED
     raw = ("raw", f"prefix: grid\n\ngrid:\n  n_clusters: 1..{values}", ())
     write_notebook(folder / "template.ipynb", [raw, *cells])
@@ -127,6 +128,7 @@ def measure(subject: str, folder: Path, rounds: int, values: int) -> None:
         (folder / "cells.json").write_text(json.dumps([source for _, source, _ in cells]))
         peers["nbgrid, --share auto"] = lambda: nbgrid("--share", "auto")
         peers["floor"] = floor
+    peers = {name: run for name, run in peers.items() if not any(word in name for word in without)}
     timings = interleaved(peers, rounds)
     ours = median(timings["nbgrid"])
     rows = [
