@@ -347,6 +347,21 @@ def test_imports__are_loaded_before_the_fork_and_bound_by_the_cell(forked):
     ]
 
 
+def test_imports__of_jsonschema_load_its_grammar_when_it_is_asked(forked):
+    """
+    A check of an IRI is made as ever, though the second that it takes to build the grammar is not spent before.
+    """
+    pytest.importorskip("rfc3987_syntax")
+    cells = (
+        "import jsonschema, sys\n'rfc3987_syntax' in sys.modules",
+        "check = lambda iri: jsonschema.FormatChecker().conforms(iri, 'iri')\ncheck('http://a.org/\u00e9'), check('no iri')",
+        "import rfc3987_syntax\nrfc3987_syntax is sys.modules['rfc3987_syntax'], rfc3987_syntax.is_valid_syntax('iri', 'a:b')",
+    )
+    outcome, notebook = forked(*cells, imports=("import jsonschema",))
+    assert (outcome.state, outcome.engine) == (TaskState.FINISHED, "fork")
+    assert results(notebook) == ["False", "(True, False)", "(True, True)"]
+
+
 def test_nothing_is_left_over(forked, tmp_path, monkeypatch):
     """
     After sixty tasks this process and the server have as many descriptors, threads, children and temporary files as after

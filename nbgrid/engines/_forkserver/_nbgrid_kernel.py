@@ -8,14 +8,17 @@ import ast
 import atexit
 import ctypes
 import importlib
+import importlib.util
 import os
 import re
 import signal
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ def preload(statements: list[str]) -> list[str]:
         for statement in statements:
             before = os.fstat(heard.fileno()).st_size
             # A missing or broken module is for the notebook's own cell to meet, with its traceback.
-            with suppress(BaseException):
+            with suppress(BaseException), _grammar_when_asked():
                 _load(statement)
             for stream in (sys.stdout, sys.stderr):
                 with suppress(Exception):  # a module may have put anything there
@@ -80,6 +83,49 @@ def preload(statements: list[str]) -> list[str]:
             os.dup2(copy, number)
             os.close(copy)
     return loud
+
+
+_GRAMMAR = "rfc3987_syntax"
+
+
+@contextmanager
+def _grammar_when_asked() -> Iterator[None]:
+    """
+    Have jsonschema, which altair and nbformat import, load its grammar of IRIs when it checks one.
+
+    Building that grammar takes a second, and hardly any notebook asks for it (python-jsonschema/jsonschema#1428).
+    """
+    spec = None if _GRAMMAR in sys.modules else importlib.util.find_spec(_GRAMMAR)
+    if spec is None:
+        yield
+        return
+    sys.modules[_GRAMMAR] = stands_in = _Grammar(spec)
+    try:
+        yield
+    finally:
+        if sys.modules.get(_GRAMMAR) is stands_in:
+            del sys.modules[_GRAMMAR]
+
+
+class _Grammar(ModuleType):
+    """Stands in for the module of that name, which is loaded when one of its functions is called or anything else is asked."""
+
+    def __init__(self, spec: Any) -> None:
+        super().__init__(_GRAMMAR)
+        self.__spec__, self.__path__ = spec, spec.submodule_search_locations
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._checks if name == "is_valid_syntax" else getattr(self._loaded(), name)
+
+    def _checks(self, *arguments: Any, **options: Any) -> Any:
+        return self._loaded().is_valid_syntax(*arguments, **options)
+
+    def _loaded(self) -> ModuleType:
+        if sys.modules.get(_GRAMMAR) is self:
+            del sys.modules[_GRAMMAR]
+        return importlib.import_module(_GRAMMAR)
 
 
 def _load(statement: str) -> None:
