@@ -238,6 +238,9 @@ class RunHandle:
             raise
         self._thread = threading.Thread(target=self._drive, args=(retries,), name=f"nbgrid-{self.id}", daemon=True)
         self._thread.start()
+        if self.plan.template.options.plots:
+            # While the first kernel is made ready, there is time for what takes long at the end.
+            threading.Thread(target=_load_matplotlib, name=f"nbgrid-{self.id}-imports", daemon=True).start()
         _LIVE.add(self)
         _leave_before_the_pools_do()
 
@@ -345,6 +348,12 @@ def _leave_before_the_pools_do() -> None:
     import concurrent.futures.thread  # noqa: F401
 
     getattr(threading, "_register_atexit", atexit.register)(_leave_all)
+
+
+def _load_matplotlib() -> None:
+    with suppress(Exception):  # what hinders it is told when a picture is drawn
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
 
 
 def _leave_all() -> None:
